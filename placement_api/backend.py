@@ -172,7 +172,7 @@ class Backend(Protocol):
     def commit(self, transaction: Transaction) -> Rejection | None:
         """Writes a transaction and waits for its verdict. After that, `read` shows its effects.
 
-        Raises BackendUnavailable if the log or the tables do not answer.
+        Raises BackendUnavailable if the log or the tables do not answer, InvalidTransaction if it cannot be written.
         """
 
     def close(self) -> None:
@@ -188,3 +188,7 @@ class BackendUnavailable(Exception):
     def __init__(self, text: str, *, outcome_known: bool) -> None:
         super().__init__(text)
         self.outcome_known = outcome_known
+
+
+class InvalidTransaction(Exception):
+    """The log has no form for this transaction, or its rules do not allow it. Nothing was changed."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from vacancy.clients.transactions import (
     CellState,
@@ -21,6 +21,7 @@ from vacancy.placement_api.backend import (
     BackendUnavailable,
     Consumer,
     ConsumerChange,
+    InvalidTransaction,
     Inventory,
     Provider,
     Rejection,
@@ -30,7 +31,7 @@ from vacancy.placement_api.view import View
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.allocation_ratio import ratio_text
 from vacancy.resources.model import transactions as model
-from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown
+from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown, StoreError, VacancyError
 from vacancy.resources.model.names import CUSTOM_PREFIX
 from vacancy.resources.state.tables import CUSTOM_NAMES, PROVIDER_DETAILS, PROVIDERS
 from vacancy.streams.log import Log
@@ -76,8 +77,10 @@ class LogBackend:
             )
         except LogUnavailable as error:
             raise BackendUnavailable(str(error), outcome_known=True) from error
-        except OutcomeUnknown as error:
+        except (OutcomeUnknown, StoreError) as error:
             raise BackendUnavailable(str(error), outcome_known=False) from error
+        except (ValidationError, VacancyError) as error:
+            raise InvalidTransaction(str(error)) from error
         self._view.refresh()
         return None if outcome.accepted else _rejection(outcome, transaction, ids)
 

@@ -44,12 +44,15 @@ def _with_classes_in_use(rejection: Rejection, transaction: Transaction, view: V
 
 
 def _with_all_classes(rejection: Rejection, transaction: Transaction, view: View) -> Rejection:
-    """Placement names all classes of the request where the provider has none of them."""
-    asked = {amount.resource_class for consumer in transaction.consumers for amount in consumer.amounts}
-    provider = view.providers.get(rejection.subject)
-    if provider is None or asked & provider.inventories.keys():
-        return rejection
-    return replace(rejection, resource_classes=tuple(asked))
+    """Placement names all classes of the request, and all providers that have none of them, if there are such providers."""
+    amounts = [amount for consumer in transaction.consumers for amount in consumer.amounts]
+    asked = {amount.resource_class for amount in amounts}
+    without = [
+        uuid
+        for uuid in dict.fromkeys(amount.provider for amount in amounts)
+        if uuid in view.providers and not asked & view.providers[uuid].inventories.keys()
+    ]
+    return Rejection(rejection.reason, ", ".join(without), tuple(asked)) if without else rejection
 
 
 def _class_of(rejection: Rejection) -> str:

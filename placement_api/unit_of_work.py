@@ -21,6 +21,7 @@ from vacancy.placement_api.backend import (
     Backend,
     BackendUnavailable,
     ConsumerChange,
+    InvalidTransaction,
     Inventory,
     ProviderChange,
     ProviderCreation,
@@ -209,5 +210,7 @@ def _commit(transaction: Transaction) -> None:
     except BackendUnavailable as error:
         known = "nothing was written" if error.outcome_known else "it is not known whether it was written"
         raise _unavailable(f"{error}; {known}") from error
+    except InvalidTransaction as error:
+        raise webob.exc.HTTPBadRequest(str(error), json_formatter=util.json_error_formatter) from error
     if rejection is not None:
         rejections.translate(rejection, transaction, _read())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,6 +27,8 @@ class Inventory:
         created_at: Any = None,
         **kwargs: Any,
     ) -> None:
+        if not math.isfinite(allocation_ratio):  # JSON of Python has NaN; Placement would answer 500
+            raise ValueError("allocation_ratio is not a finite number")
         self.id = id
         self.resource_provider = resource_provider
         self.resource_class = resource_class

@@ -76,6 +76,9 @@ class ResourceProvider:
                 reason="parent provider UUID cannot be same as UUID. Please set parent provider UUID to None "
                 "if there is no parent.",
             )
+        parent = self.parent_provider_uuid
+        if parent is not None and parent not in unit_of_work.view(self._context).providers:
+            raise exception.ObjectActionError(action="create", reason="parent provider UUID does not exist.")
         with unit_of_work.writing(self._context):
             unit_of_work.draft(self._context).create_provider(self.uuid, self.name, self.parent_provider_uuid)
         row = unit_of_work.view(self._context).providers.get(self.uuid)
