@@ -17,7 +17,7 @@ from vacancy.placement_api.view import View
 
 def translate(rejection: Rejection, transaction: Transaction, view: View) -> NoReturn:
     """Raises Placement's exception for the rejection of a transaction; the view completes its text."""
-    if rejection.reason == "no_inventory":
+    if rejection.reason in ("no_inventory", "constraints", "capacity"):
         rejection = _with_all_classes(rejection, transaction, view)
     if rejection.reason == "inventory_in_use":
         rejection = _with_classes_in_use(rejection, transaction, view)
@@ -44,15 +44,18 @@ def _with_classes_in_use(rejection: Rejection, transaction: Transaction, view: V
 
 
 def _with_all_classes(rejection: Rejection, transaction: Transaction, view: View) -> Rejection:
-    """Placement names all classes of the request, and all providers that have none of them, if there are such providers."""
+    """Before it judges amounts, Placement refuses providers that have none of the classes of the request, and names all."""
     amounts = [amount for consumer in transaction.consumers for amount in consumer.amounts]
     asked = {amount.resource_class for amount in amounts}
+    reshaped = {one.uuid for one in transaction.providers if one.inventories is not None}
     without = [
         uuid
         for uuid in dict.fromkeys(amount.provider for amount in amounts)
-        if uuid in view.providers and not asked & view.providers[uuid].inventories.keys()
+        if uuid in view.providers
+        and uuid not in reshaped
+        and not asked & view.providers[uuid].inventories.keys()
     ]
-    return Rejection(rejection.reason, ", ".join(without), tuple(asked)) if without else rejection
+    return Rejection("no_inventory", ", ".join(without), tuple(asked)) if without else rejection
 
 
 def _class_of(rejection: Rejection) -> str:
