@@ -1099,4 +1099,20 @@ COMMANDS: Final[Mapping[str, Command]] = {
             "--timeout": "text",
         },
     ),
+    "placement": Command((), {"--help": ""}),
+    "placement serve": Command(
+        (),
+        {
+            "--cell": "text",
+            "--config": "file",
+            "--help": "",
+            "--host": "text",
+            "--log": "text",
+            "--placement-config": "text",
+            "--port": "text",
+            "--processes": "text",
+            "--set": "text",
+            "--store": "file",
+        },
+    ),
 }

@@ -210,6 +210,13 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
     ),
     "quota show": (("A project's limits, and what is used", "quota show research"),),
     "quota list": (("All limits", "quota list"),),
+    "placement serve": (
+        ("OpenStack Placement's API on the loopback address", "placement serve"),
+        (
+            "With Keystone, as placement.conf says, on all addresses",
+            "placement serve --host 0.0.0.0 --processes 4 --placement-config /etc/placement",
+        ),
+    ),
     "classes": (("The classes of this build and its plugins", "classes"),),
     "classes activate": (("Allow the plugins that are installed here", "classes activate"),),
     "completion": (

@@ -31,7 +31,7 @@ def fake_names(kind: str, begin: str, given: Mapping[str, str]) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("pla", "place"),
+        ("pub", "publish"),
         ("show pro", "provider"),
         ("show provider node-1:", "node-1:gpu0"),
         ("show consumer ", "vm-1"),
@@ -142,7 +142,7 @@ def test_a_shell_offers_them(home: Vacancy, shell: str, asks: Callable[[str], li
         assert done.stderr == ""
         return done.stdout.split()
 
-    assert offered("vacancy pla") == ["place"]
+    assert offered("vacancy pub") == ["publish"]
     assert offered("vacancy evacuate ") == ["node-1"]
     # bash takes what stands after a colon for a word of its own.
     assert offered("vacancy show provider node-1:") == ["gpu0" if shell == "bash" else "node-1:gpu0"]
