@@ -16,8 +16,9 @@ from tests.support.kafka_server import KafkaCluster, free_ports
 from vacancy.clients.inspection.lookup import nodes
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.transactions import ProviderChange, TransactionClient
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.model.errors import ClaimLost
+from vacancy.resources.model.errors import ClaimLost, LogUnavailable
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.streams.log import Log, open_log
 
@@ -44,6 +45,7 @@ def test_everything_starts_while_the_broker_is_down(mortal_kafka: KafkaCluster, 
             publisher = vacancy.start("publish", "--interval", "1", "--file", node_file(tmp_path, "late-1"))
             killed.callback(publisher.kill)
             check_first_claim(unused, store)
+            check_first_transaction(unused, store)
             check_commands(vacancy)
             check_state(waiting, cluster.servers)
             check_stops(stopped)
@@ -75,6 +77,14 @@ def check_first_claim(unused: Log, store: Path) -> None:
         ),
     ):
         scheduler.place(ONE, timeout_s=2.0)
+
+
+def check_first_transaction(unused: Log, store: Path) -> None:
+    """A client that has sent nothing yet does not send its first transaction, and reports that within its timeout."""
+    with StoreReader(store, installed_registry(), with_view=False) as reader:
+        client = TransactionClient(unused, reader, cell="a")
+        with pytest.raises(LogUnavailable, match="refuses connections"):
+            client.submit(providers=[ProviderChange(provider="n1", op="create")], timeout_s=1.0)
 
 
 def check_commands(vacancy: Vacancy) -> None:
