@@ -92,7 +92,7 @@ class SqliteLog(Log):
 
     def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> SettledReceipt:
         """Append at once; the receipt is done."""
-        return SettledReceipt(self.append(entries))
+        return SettledReceipt(self.append(entries, timeout_s))
 
     def append(self, entries: Sequence[NewRecord], timeout_s: float = 30.0) -> list[AppendedAt]:
         """See `Log.append`. If this raises, nothing was appended."""
