@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.events_json import Tape, claim, claims, event, provider, released
 from tests.support.memory_state import MemoryState
@@ -16,10 +17,11 @@ from tests.support.quota_counts import counted, recounted
 from tests.support.random_transactions import RandomTransactions
 from vacancy.clients.auditor import audit
 from vacancy.resources.fold.fold import fold
-from vacancy.resources.state.rows import VerdictRow
+from vacancy.resources.state.rows import AllocationRow, VerdictRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
     DEAD_LETTERS,
+    DEADLINES,
     FACTS,
     NODES,
     PROVIDER_DETAILS,
@@ -164,3 +166,75 @@ def test_transactions_beside_all_others(seed: int) -> None:
     found = audit({0: world.tape.records[0]}, world.verdicts)
     assert found.problems == [], found.problems
     assert world.seen["accepted"] > STEPS // 10
+
+
+# -- one record, folded several ways --------------------------------------------------------------------------------
+
+
+class WatchedWorld(World):
+    """Folds each transaction also in other orders of its keys, and compares a refused one with a record that does nothing."""
+
+    data: dict[str, Any] | None = None
+
+    def transact(self) -> bytes:
+        self.data = self.transactions.make(self.state, self.tape.now_ms)
+        return event("transaction.requested.v1", self.data)
+
+    def fold(self) -> None:
+        if self.data is not None:
+            self.compare(self.data)
+            self.data = None
+        super().fold()
+
+    def compare(self, data: dict[str, Any]) -> None:
+        changes = self.folded(data)
+        for _ in range(2):
+            assert without_order(self.folded(reordered(self.rng, data))) == without_order(changes)
+        row = changes.get(VERDICTS, {}).get(f"{CELL}\0{data['id']}".encode())
+        if row is None or row.accepted:
+            return
+        late = self.folded({"id": data["id"], "deadline_ms": 0})
+        assert differing(changes, late) <= {VERDICTS.name, DEADLINES.name}, row
+        own = Counter(len(rows) for rows in (changes[VERDICTS], changes[DEADLINES]))
+        others = Counter(len(late.get(table, {})) + 1 for table in (VERDICTS, DEADLINES))
+        assert own == others, "it writes its verdict, and when that goes"
+
+    def folded(self, data: dict[str, Any]) -> Changes:
+        record = self.tape.records[0][-1]
+        return fold(self.state, record._replace(value=event("transaction.requested.v1", data)), REGISTRY)
+
+
+def differing(some: Changes, others: Changes) -> set[str]:
+    """The tables in which two records do not change the same."""
+    return {table.name for table in {*some, *others} if some.get(table, {}) != others.get(table, {})}
+
+
+def without_order(changes: Changes) -> dict[str, dict[bytes, Any]]:
+    """The changes but for what follows the order of keys in a transaction, as in a claim: the order of the parts of an
+    allocation, and which of several reasons for a refusal is found first."""
+
+    def plain(row: Any) -> Any:
+        if isinstance(row, AllocationRow):
+            return replace(row, parts=tuple(sorted(row.parts)))
+        if isinstance(row, VerdictRow):
+            return row.accepted, row.offset, row.deadline_ms, row.fingerprint, sorted(row.grants)
+        return row
+
+    return {table.name: {key: plain(row) for key, row in rows.items()} for table, rows in changes.items()}
+
+
+def reordered(rng: random.Random, value: Any) -> Any:
+    """The same JSON, with the keys of its objects in another order."""
+    if isinstance(value, list):
+        return [reordered(rng, one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: reordered(rng, value[name]) for name in rng.sample(list(value), len(value))}
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_refused_one_changes_no_row_and_the_order_of_keys_decides_nothing(seed: int) -> None:
+    world = WatchedWorld(1_000 + seed)
+    for _ in range(STEPS):
+        world.step()
+    assert sum(world.seen.values()) - world.seen["accepted"] - world.seen["dead letters"] > STEPS // 10
