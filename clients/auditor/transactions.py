@@ -224,6 +224,11 @@ class Attempt:
         provider.parent = parent
         if new == old:
             return
+        reported = [one for one in below if (self._cell, one) not in self._details.made]
+        if reported:
+            self._object(f"a node reports provider {reported[0]}, which is below {id_}")
+        if self._ledger.withdrawals.is_waiting((self._cell, old)):
+            self._object(f"part of the tree of {old} is still to be withdrawn")
         if old == id_:
             self._roots[id_] = False
             self._members[id_] = []

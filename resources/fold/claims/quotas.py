@@ -42,6 +42,9 @@ from vacancy.resources.state.transaction import Transaction
 NOBODY = "-"
 """The user of a consumer that names none. No user's row counts it."""
 
+_ENTRIES_READ = 4
+"""How many entries of a row count as one in `Limits.claim_reads`, where a transaction changes it."""
+
 _EMPTY = QuotaRow()
 _PROJECT_DEFAULTS, _USER_DEFAULTS = quota_key(""), quota_key("", "")
 """The keys of the limits of projects, and of users, that have none of their own."""
@@ -130,8 +133,13 @@ def judge_changes(
     deltas: dict[bytes, Changed] = {}
     uncounted: dict[bytes, Changed] = {}
     found: CountedChanges = []
+    seen: set[bytes] = set()
     for one in changes:
         key, special, had_special = transaction.key(one.consumer), None, False
+        if one.claim is not None:
+            _read_rows(transaction, one.claim.project, one.claim.user, seen)
+        if one.held is not None:
+            _read_rows(transaction, one.held.project, one.held.user, seen)
         if one.claim is not None:
             amounts, is_special = _amounts_granted(transaction, Acceptance(one.parts, rows))
             account = (one.claim.project, one.claim.user, one.claim.consumer_type)
@@ -152,6 +160,20 @@ def judge_changes(
     if found:
         found[0] = (found[0][0], found[0][1]._replace(rows=judged))
     return found
+
+
+def _read_rows(transaction: Transaction, project: str, user: str, seen: set[bytes]) -> None:
+    """Count what is read of the rows that count a consumer (`Limits.claim_reads`): a row once, four of its entries as one. Raises
+    `RecordFull`."""
+    keys = [quota_key(project), quota_key(project, user)]
+    row = transaction.get(QUOTAS, keys[0])
+    if row is not None and row.parent:
+        keys.append(quota_key(row.parent))
+    for key in keys:
+        if key not in seen:
+            seen.add(key)
+            found = transaction.get(QUOTAS, key) or _EMPTY
+            transaction.read((_entries(found) + len(found.below)) // _ENTRIES_READ)
 
 
 def count_changes(transaction: Transaction, counted: CountedChanges) -> None:

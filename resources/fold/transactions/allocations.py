@@ -58,9 +58,9 @@ def holders_of(transaction: Transaction, data: TransactionData) -> list[Holder]:
         if rejection is not None:
             raise Refused(rejection, change.consumer)
         parts += 0 if held is None else parts_weight(held, limits.group_weight)
+        if parts > limits.released_parts:  # at once: each of the others may have as many parts
+            raise Refused(Rejection("record_full", asked=parts, available=limits.released_parts))
         holders.append(Holder(change, held, _claim(transaction, data, change, held)))
-    if parts > limits.released_parts:
-        raise Refused(Rejection("record_full", asked=parts, available=limits.released_parts))
     return holders
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -12,11 +12,13 @@ from vacancy.resources.fold.nodes.provider_tree import path_to_root
 from vacancy.resources.state.rows import NodeRow, ProviderRow
 from vacancy.resources.state.tables import (
     CONTESTED,
+    NODE_RUNNING,
     NODE_WATCHES,
     NODES,
     PROVIDER_DETAILS,
     PROVIDER_NAMES,
     PROVIDERS,
+    Table,
 )
 from vacancy.resources.state.transaction import Transaction
 
@@ -92,7 +94,9 @@ def rename_details(transaction: Transaction, names: Mapping[str, str]) -> None:
         name = row.name
         if there is not None:
             row = replace(there, generation=max(row.generation, there.generation))
-            name = "" if there.name != name else name
+            if name and name != there.name:  # the new id keeps its own name, and the other one is free
+                transaction.delete(PROVIDER_NAMES, transaction.key(name))
+                name = ""
         transaction.put(PROVIDER_DETAILS, transaction.key(after), row)
         if name:
             transaction.put(PROVIDER_NAMES, transaction.key(name), after)
@@ -116,5 +120,10 @@ def _parent(transaction: Transaction, provider: str) -> str | None:
 
 
 def delete_node(transaction: Transaction, root: str) -> None:
-    """Delete the node of a root that a transaction created."""
-    transaction.delete(NODES, transaction.key(root))
+    """Delete the node of a root that a transaction created, with what was watched of it."""
+    key = transaction.key(root)
+    transaction.delete(NODES, key)
+    watched: tuple[Table[Any], ...] = (CONTESTED, NODE_WATCHES, NODE_RUNNING)
+    for table in watched:
+        if transaction.get(table, key) is not None:
+            transaction.delete(table, key)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from vacancy.resources.fold.claims.judge import Rejection, Rows
-from vacancy.resources.fold.nodes.withdrawals import apply_operator_settings
+from vacancy.resources.fold.nodes.withdrawals import apply_operator_settings, check_withdrawn
 from vacancy.resources.fold.operator_settings import REVISIONS_KEPT
 from vacancy.resources.fold.record_limits import check_items, check_limit
 from vacancy.resources.fold.transactions.generations import details_of
@@ -36,12 +36,21 @@ from vacancy.resources.state.transaction import Transaction
 Dropped = list[tuple[ClassTable, str]]
 """Inventories that a transaction removes, if nothing is in use of them at its end."""
 
+_INVENTORY_WEIGHT: Final = 4
+"""How much an inventory that is removed counts as in `Limits.claim_reads`. A few bytes of a record remove all inventories, traits
+and aggregates of a provider."""
+
+_NAMES_READ: Final = 16
+"""How many traits, aggregates and members of a provider count as one in `Limits.claim_reads` where its row is read."""
+
 _NO_SETTINGS: Final = OperatorSettingsRow(0, (), "enabled", "", (), (), {})
 
 
 def check_provider(transaction: Transaction, change: ProviderChange) -> None:
-    """Check what must be true of a provider before the transaction. Raises `Refused`."""
+    """Check what must be true of a provider before the transaction. Raises `Refused` and `RecordFull`."""
     row = transaction.provider(change.provider)
+    if row is not None:
+        transaction.read((_names(row) + len(row.members)) // _NAMES_READ)
     if change.op == "create":
         if row is not None:
             raise Refused(Rejection("provider_exists", change.provider, taken=row.changed))
@@ -85,7 +94,12 @@ def _create(transaction: Transaction, change: ProviderChange) -> None:
         make_node(transaction, provider)
     row = ProviderRow(root, parent, (), (), transaction.offset, members=(provider,) if parent is None else ())
     settings = transaction.get(FACTS, transaction.key(provider))
+    if settings is not None:
+        transaction.read(len(settings.traits) + len(settings.aggregates))
     transaction.put(PROVIDERS, transaction.key(provider), apply_operator_settings(row, settings))
+    earlier = details_of(transaction, provider)
+    if earlier.name:  # of a provider that this record has removed before
+        transaction.delete(PROVIDER_NAMES, transaction.key(earlier.name))
     details = ProviderDetailsRow(
         0, transaction.offset, transaction.time_ms, "", transaction.time_ms, made=True
     )
@@ -107,8 +121,9 @@ def _members(transaction: Transaction, root: str) -> tuple[str, ...]:
 def _put_members(transaction: Transaction, root: str, members: tuple[str, ...]) -> None:
     """Write the members of a tree, within the limit."""
     rules, row = transaction.rules, transaction.provider(root)
-    subject = f"the tree of {root} would have"
-    check_limit(rules, subject, len(members), "providers", rules.limits.tree_members)
+    if row is None or len(members) > len(row.members):
+        subject = f"the tree of {root} would have"
+        check_limit(rules, subject, len(members), "providers", rules.limits.tree_members)
     if row is not None:
         changed = replace(row, members=members, changed=transaction.offset)
         transaction.put(PROVIDERS, transaction.key(root), changed)
@@ -133,6 +148,12 @@ def _move(transaction: Transaction, provider: str, parent: str | None) -> None:
         changed = replace(row, parent=parent, changed=transaction.offset)
         transaction.put(PROVIDERS, transaction.key(provider), changed)
         return
+    check_withdrawn(transaction, old_root)
+    for member in moved:
+        if not is_made(transaction, member):
+            raise Refused(Rejection("provider_reported", provider, taken=row.changed, other=member))
+    if None in (parent, row.parent):  # another root: it is counted again for its aggregates
+        transaction.read(len(row.aggregates))
     if provider == old_root:
         delete_node(transaction, provider)
     else:
@@ -194,6 +215,7 @@ def _set_names(transaction: Transaction, event_id: str, change: ProviderChange) 
     subject = f"provider {provider} would have"
     if change.traits is not None:
         wanted = set(change.traits)
+        transaction.read(len({*before.traits, *reported} - wanted))
         check_limit(rules, subject, len(wanted), "traits", limits.provider_traits)
         for name in sorted(wanted):
             check_name(transaction, "trait", name, provider)
@@ -201,6 +223,7 @@ def _set_names(transaction: Transaction, event_id: str, change: ProviderChange) 
         traits = tuple(sorted(wanted - set(reported)))
     if change.aggregates is not None:
         aggregates = tuple(sorted(set(change.aggregates)))
+        transaction.read(len(set(before.aggregates).difference(aggregates)))
         check_limit(rules, subject, len(aggregates), "aggregates", limits.provider_aggregates)
     settings = before
     if (traits, aggregates) != (before.traits, before.aggregates):
@@ -258,6 +281,7 @@ def set_inventories(
             there = rows.get((table, provider)) or transaction.class_row(table, provider)
             if there is not None and there.reported:
                 dropped.append((table, provider))
+    transaction.read(_INVENTORY_WEIGHT * len(dropped))
     kept = {name for name in row.classes if name not in inventories}
     kept -= {table.name for table, _ in dropped}
     _put_classes(transaction, row, provider, tuple(sorted({*inventories, *kept})))
@@ -299,7 +323,7 @@ def delete_provider(transaction: Transaction, event_id: str, provider: str, rows
     if not is_made(transaction, provider):
         raise Refused(Rejection("provider_reported", provider, taken=row.changed))
     members = _members(transaction, row.root)
-    transaction.read(len(members))
+    transaction.read(len(members) + _removed(row))
     for member in members:
         child = transaction.provider(member)
         if child is not None and child.parent == provider:
@@ -317,6 +341,15 @@ def delete_provider(transaction: Transaction, event_id: str, provider: str, rows
     else:
         _put_members(transaction, row.root, tuple(one for one in members if one != provider))
     _forget_names(transaction, event_id, provider)
+
+
+def _removed(row: ProviderRow) -> int:
+    """What deleting a provider counts as in `Limits.claim_reads`, besides its tree."""
+    return _names(row) + _INVENTORY_WEIGHT * len(row.classes)
+
+
+def _names(row: ProviderRow) -> int:
+    return len(row.reported_traits) + len(row.operator_traits) + len(row.aggregates)
 
 
 def _forget_names(transaction: Transaction, event_id: str, provider: str) -> None:

@@ -110,8 +110,12 @@ def _settle_withdrawn(transaction: Transaction, data: TransactionData) -> None:
     for change in data.providers:
         settle_leaving(transaction, change.provider)
         settle_provider(transaction, change.provider)
+    parts = 0
     for consumer in data.consumers:
         held = transaction.get(ALLOCATIONS, transaction.key(consumer.consumer))
+        parts += 0 if held is None else len(held.parts)
+        if parts > transaction.rules.limits.released_parts:
+            return  # it will be refused
         for part in held.parts if held is not None else ():
             settle_class(transaction, part.provider, part.resource_class)
         for provider, resources in consumer.allocations.items():

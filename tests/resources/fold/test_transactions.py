@@ -10,7 +10,7 @@ from tests.support.events_json import Tape, claim, claims, event, opened, provid
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from vacancy.resources.fold.fold import fold
-from vacancy.resources.state.rows import AllocationRow, ProviderRow, VerdictRow
+from vacancy.resources.state.rows import AllocationRow, ProviderRow, QuotaRow, VerdictRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
     CUSTOM_NAMES,
@@ -22,6 +22,7 @@ from vacancy.resources.state.tables import (
     PROVIDERS,
     QUOTAS,
     VERDICTS,
+    quota_key,
 )
 
 CELL = "auto-0"
@@ -233,10 +234,103 @@ def test_what_is_added_to_a_node_stays_when_the_node_reports(log: Log) -> None:
     log.refuses("provider_reported", providers=[delete("n1")])
 
 
+def test_what_a_node_reports_stays_in_its_tree(log: Log) -> None:
+    log.report("n2", VCPU=5)
+    again = {"root": "n2", "incarnation": f"{1:016x}", "sequence": log.numbers + 1}
+    log.does(providers=[create("shelf", parent="n2")])
+    card = {**provider("card", VCPU=1), "parent": "shelf"}
+    assert log.say("node.changed.v1", providers=[card], **again)
+    refused = log.refuses("provider_reported", providers=[change("shelf", parent="n1")])
+    assert refused.other == "card"
+
+
+def test_a_tree_that_a_report_made_too_large_can_shrink(log: Log) -> None:
+    log.report("r", VCPU=1)
+    for part in range(4):
+        log.does(providers=[create(f"m{part}.{number}", parent="r") for number in range(1_000)])
+    parts = [{"id": f"c{number}", "parent": "r", "inventories": {}} for number in range(200)]
+    report = {"root": "r", "incarnation": f"{1:016x}", "sequence": 1_000}
+    assert log.say("node.reported.v2", providers=[provider("r", VCPU=1), *parts], **report)
+    log.refuses("invalid", providers=[create("one more", parent="r") | {"provider": "m"}])
+    log.does(providers=[delete("m0.0")])
+
+
+def test_the_name_of_a_provider_that_ended_at_the_same_record_is_free(log: Log) -> None:
+    log.report("n2", VCPU=8)
+    log.does(providers=[change("n2", name="two")])
+    until = log.tape.now_ms + 2_000
+    assert log.append(claims(claim("k", "i", "n2", {"VCPU": 1}, until, hold_until_ms=until)))
+    retired = {"root": "n2", "incarnation": f"{1:016x}", "sequence": log.numbers + 1}
+    assert log.say("node.retired.v2", **retired)
+    log.tape.now_ms = until + 1_000
+    log.does(providers=[create("n2", name="other")])
+    log.does(providers=[create("n3", name="two")])
+    assert dict(log.state.rows(PROVIDER_NAMES))[log.key("two")] == "n3"
+
+
+def test_the_name_that_a_renamed_node_loses_is_free(log: Log) -> None:
+    log.report("a", VCPU=8)
+    log.numbers = 0
+    log.report("b", VCPU=8)
+    log.numbers = 10
+    log.does(providers=[change("a", name="first"), change("b", name="second")])
+    assert log.say("node.renamed.v1", root="a", to="b", providers={"a": "b"})
+    log.does(providers=[create("c", name="first")])
+
+
 def test_deleting_takes_traits_and_aggregates_along(log: Log) -> None:
     log.does(providers=[change("n1", traits=["HW_CPU_X86_AVX"], aggregates=["a"])])
     log.does(providers=[delete("n1")])
     assert list(log.state.rows(FACTS)) == []
+
+
+# -- what one record may cost -----------------------------------------------------------------------------
+
+
+_COSTLY = {
+    "inventories": {f"CUSTOM_C{number}": {"total": 1} for number in range(64)},
+    "traits": [f"T{number}" for number in range(512)],
+    "aggregates": [f"rack/{number}" for number in range(256)],
+}
+
+
+@pytest.mark.parametrize("field", sorted(_COSTLY))
+@pytest.mark.parametrize("deletes", [False, True])
+def test_what_few_bytes_remove_is_limited(field: str, deletes: bool, log: Log) -> None:
+    classes = [{"kind": "class", "name": name, "op": "create"} for name in _COSTLY["inventories"]]
+    log.does(
+        names=classes, providers=[create(f"c{number}", **{field: _COSTLY[field]}) for number in range(34)]
+    )
+    nothing: Any = {} if field == "inventories" else []
+
+    def less(count: int) -> list[dict[str, Any]]:
+        ids = [f"c{number}" for number in range(count)]
+        return [delete(id_) if deletes else change(id_, **{field: nothing}) for id_ in ids]
+
+    refused = log.refuses("record_full", providers=less(34))
+    assert refused.available == 8_192
+    log.does(providers=less(8))
+
+
+def test_rows_of_quotas_that_many_consumers_read_are_limited(log: Log) -> None:
+    used = tuple(sorted((f"T{number}", "VCPU", 1) for number in range(512)))
+    log.state.commit({QUOTAS: {quota_key(f"p{number}"): QuotaRow(used) for number in range(66)}})
+    them = [holds(f"i{n}", project=f"p{n}", consumer_type="T1", user="-", on={"n1": 1}) for n in range(66)]
+    log.does(providers=[change("n1", inventories=stock(100))])
+    log.refuses("record_full", consumers=them)
+    log.does(consumers=them[:60])
+
+
+def test_consumers_that_hold_too_much_are_noticed_at_the_first(log: Log) -> None:
+    ids = [f"big{number}" for number in range(18)]
+    classes = [{"kind": "class", "name": name, "op": "create"} for name in _COSTLY["inventories"]]
+    stocks = {name: {"total": 100} for name in _COSTLY["inventories"]}
+    log.does(names=classes, providers=[create(id_, inventories=stocks) for id_ in ids])
+    all_of_it = {id_: dict.fromkeys(stocks, 1) for id_ in ids}
+    for number in range(3):
+        log.does(consumers=[holds(f"i{number}", allocations=all_of_it)])
+    refused = log.refuses("record_full", consumers=[holds(f"i{number}", 1) for number in range(3)])
+    assert refused.asked == 2 * 18 * 64
 
 
 # -- ratios -----------------------------------------------------------------------------------------------
