@@ -93,7 +93,7 @@ def _create(transaction: Transaction, change: ProviderChange) -> None:
     else:
         make_node(transaction, provider)
     row = ProviderRow(root, parent, (), (), transaction.offset, members=(provider,) if parent is None else ())
-    settings = transaction.get(FACTS, transaction.key(provider))
+    settings = _settings(transaction, provider)
     if settings is not None:
         transaction.read(len(settings.traits) + len(settings.aggregates))
     transaction.put(PROVIDERS, transaction.key(provider), apply_operator_settings(row, settings))
@@ -210,7 +210,7 @@ def _set_names(transaction: Transaction, event_id: str, change: ProviderChange) 
     row = transaction.provider(provider)
     if row is None:
         return
-    before = transaction.get(FACTS, key) or _NO_SETTINGS
+    before = _settings(transaction, provider) or _NO_SETTINGS
     reported, traits, aggregates = row.reported_traits, before.traits, before.aggregates
     subject = f"provider {provider} would have"
     if change.traits is not None:
@@ -257,11 +257,12 @@ def set_inventories(
     rules = transaction.rules
     subject = f"provider {provider} would have"
     check_limit(rules, subject, len(inventories), "resource classes", rules.limits.provider_classes)
-    settings = transaction.get(FACTS, transaction.key(provider)) or _NO_SETTINGS
+    settings = _settings(transaction, provider) or _NO_SETTINGS
     for name, inventory in inventories.items():
         table = _class_table(transaction, provider, name)
         slot = (table, provider)
         old = rows.get(slot) or transaction.class_row(table, provider)
+        _read_items(transaction, table, old)
         resource_class = table.resource_class
         try:
             record = resource_class.set_inventory(inventory, None if old is None else old.record)
@@ -279,6 +280,7 @@ def set_inventories(
         if name not in inventories:
             table = transaction.class_table(name)
             there = rows.get((table, provider)) or transaction.class_row(table, provider)
+            _read_items(transaction, table, there)
             if there is not None and there.reported:
                 dropped.append((table, provider))
     transaction.read(_INVENTORY_WEIGHT * len(dropped))
@@ -286,6 +288,21 @@ def set_inventories(
     kept -= {table.name for table, _ in dropped}
     _put_classes(transaction, row, provider, tuple(sorted({*inventories, *kept})))
     return dropped
+
+
+def _read_items(transaction: Transaction, table: ClassTable, row: ClassRow | None) -> None:
+    """Count the items of an inventory that is read, as `Limits.claim_reads` counts them. Raises `RecordFull`."""
+    if row is not None:
+        transaction.read(table.resource_class.items(row.record))
+
+
+def _settings(transaction: Transaction, provider: str) -> OperatorSettingsRow | None:
+    """The operator settings of a provider. The items that they exclude are counted. Raises `RecordFull`."""
+    row = transaction.get(FACTS, transaction.key(provider))
+    if row is not None and row.overrides:
+        named = (value for one in row.overrides.values() for value in one.values() if isinstance(value, dict))
+        transaction.read(sum(map(len, named)))
+    return row
 
 
 def _put_classes(transaction: Transaction, row: ProviderRow, provider: str, classes: tuple[str, ...]) -> None:
@@ -331,6 +348,7 @@ def delete_provider(transaction: Transaction, event_id: str, provider: str, rows
     for name in row.classes:
         table = transaction.class_table(name)
         there = rows.pop((table, provider), None) or transaction.class_row(table, provider)
+        _read_items(transaction, table, there)
         if there is not None and table.resource_class.in_use(there.record):
             raise Refused(Rejection("provider_in_use", provider, name, taken=there.taken))
         if there is not None:
@@ -355,7 +373,7 @@ def _names(row: ProviderRow) -> int:
 def _forget_names(transaction: Transaction, event_id: str, provider: str) -> None:
     """Delete the traits and aggregates of a provider. Its other operator settings stay, as with any provider that is gone."""
     key = transaction.key(provider)
-    before = transaction.get(FACTS, key)
+    before = _settings(transaction, provider)
     if before is None or not (before.traits or before.aggregates):
         return
     after = _with_names(event_id, before, (), ())

@@ -10,7 +10,7 @@ from tests.support.events_json import Tape, claim, claims, event, opened, provid
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from vacancy.resources.fold.fold import fold
-from vacancy.resources.state.rows import AllocationRow, ProviderRow, QuotaRow, VerdictRow
+from vacancy.resources.state.rows import AllocationRow, OperatorSettingsRow, ProviderRow, QuotaRow, VerdictRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
     CUSTOM_NAMES,
@@ -310,6 +310,25 @@ def test_what_few_bytes_remove_is_limited(field: str, deletes: bool, log: Log) -
     refused = log.refuses("record_full", providers=less(34))
     assert refused.available == 8_192
     log.does(providers=less(8))
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_the_items_of_inventories_that_are_removed_are_limited(deletes: bool, log: Log) -> None:
+    devices = {"PCI_DEVICE": {"devices": {f"d{number}": {} for number in range(512)}}}
+    ids = [f"c{number}" for number in range(17)]
+    log.does(providers=[create(id_, inventories=devices) for id_ in ids])
+    less = [delete(id_) if deletes else change(id_, inventories={}) for id_ in ids]
+    log.refuses("record_full", providers=less)
+    log.does(providers=less[:15])
+
+
+def test_the_items_that_an_operator_excludes_are_read_within_limits(log: Log) -> None:
+    excluded = {f"d{number}": "" for number in range(64)}
+    facts = OperatorSettingsRow(1, ("e",), "enabled", "", (), (), {"PGPU": {"excluded": excluded}})
+    ids = [f"c{number}" for number in range(129)]
+    log.state.commit({FACTS: {log.key(id_): facts for id_ in ids}})
+    log.refuses("record_full", providers=[create(id_) for id_ in ids])
+    log.does(providers=[create(id_) for id_ in ids[:100]])
 
 
 def test_rows_of_quotas_that_many_consumers_read_are_limited(log: Log) -> None:
