@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from tests.fuzz.expensive_case import CELL, DEADLINE_MS, HOLD_MS, Case
 from tests.fuzz.expensive_version_4 import KINDS_4
+from tests.fuzz.expensive_version_6 import KINDS_6
 from tests.support.events_json import START_MS, claim, claims, event, opened, provider, reported
 from tests.support.machine_speed import slowness
 from tests.support.memory_state import MemoryState
@@ -330,6 +331,7 @@ KINDS: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
     "received": (received, {"requests": 64, "groups": 64, "names": 1000}),
     "closed": (closed, {"requests": 64, "names": 20_000}),
     **KINDS_4,
+    **KINDS_6,
 }
 """By kind, the function that makes it, and how large each of its numbers may be. None is less than 0 or, where it counts
 what there must be, 1."""
