@@ -314,7 +314,7 @@ def test_what_few_bytes_remove_is_limited(field: str, deletes: bool, log: Log) -
 
 @pytest.mark.parametrize("deletes", [False, True])
 def test_the_items_of_inventories_that_are_removed_are_limited(deletes: bool, log: Log) -> None:
-    devices = {"PCI_DEVICE": {"devices": {f"d{number}": {} for number in range(512)}}}
+    devices: dict[str, Any] = {"PCI_DEVICE": {"devices": {f"d{number}": {} for number in range(512)}}}
     ids = [f"c{number}" for number in range(17)]
     log.does(providers=[create(id_, inventories=devices) for id_ in ids])
     less = [delete(id_) if deletes else change(id_, inventories={}) for id_ in ids]
@@ -439,6 +439,15 @@ def test_inventories_and_what_is_held_of_them_move_together(log: Log) -> None:
     assert (log.generation("n1"), log.generation("c1")) == (3, 3)
     assert log.row("n1").classes == ()
     assert log.refuses("provider_in_use", providers=[delete("c1")]).resource_class == "VCPU"
+
+
+def test_a_quota_refuses_all_of_a_transaction(log: Log) -> None:
+    assert log.say("quota.share.set.v1", project="p", unit="VCPU", number=1, amount=2)
+    more = change("n1", raises=3, traits=["HW_CPU_X86_AVX"], inventories=stock(9))
+    refused = log.refuses("over_quota", providers=[more], consumers=[holds("i1", on={"n1": 3})])
+    assert (refused.asked, refused.available) == (3, 2)
+    log.does(providers=[more], consumers=[holds("i1", on={"n1": 2})])
+    assert log.generation("n1") == 5
 
 
 def test_claims_and_transactions_see_each_other(log: Log) -> None:
