@@ -186,6 +186,8 @@ class Ledger:
         self.offset = record.offset
         self._end_overdue()
         self._conclude()
+        if self.rules.has_transactions:
+            self.details.deadlines_ended(self.providers)
         self._apply(record)
         self._conclude()
         if self.rules.has_transactions:

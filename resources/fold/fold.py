@@ -8,6 +8,7 @@ a dead letter and changes nothing else. If the rules allow something that this b
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
@@ -63,8 +64,11 @@ def fold(
     cell = record.key.decode("utf-8", "replace")
     transaction = Transaction(state, registry, versions, partition, cell, record.offset, time_ms)
     _expire(transaction)
+    raised: Collection[bytes] = ()
     if transaction.changes:
         _settle(transaction)
+        if transaction.rules.has_transactions:
+            raised = count_generations(transaction)
     expired = transaction.savepoint()
     try:
         rules = transaction.rules
@@ -80,7 +84,7 @@ def fold(
         transaction.raises = None
         transaction.dead = [error.what]
     if transaction.rules.has_transactions:
-        count_generations(transaction)
+        count_generations(transaction, raised)
     for reason in transaction.dead:
         _bury(transaction, record, reason)
     transaction.changes[PARTITION] = {PARTITION_KEY: transaction.partition}

@@ -26,6 +26,7 @@ class ProviderDetails:
         self._touched: set[Key] = set()
         self._new: set[Key] = set()
         self._raises: Mapping[Key, int] | None = None
+        self._raised: set[Key] = set()
 
     def touch(self, key: Key) -> None:
         """This record changed a provider, or took something of it."""
@@ -78,17 +79,26 @@ class ProviderDetails:
             if name is not None and name != key[1]:
                 self.names[key] = name
 
+    def deadlines_ended(self, there: Mapping[Key, object]) -> None:
+        """Raise the generations of what the deadlines of a record changed, before its event."""
+        self._raise(self._changed(), there)
+        self._raised = set(self._touched)
+        self._touched.clear()
+        self._new.clear()
+
+    def _changed(self) -> Mapping[Key, int]:
+        touched = self._touched - self._raised
+        return {key: 1 for key in touched if key not in self._new or key in self.generations}
+
     def conclude(self, there: Mapping[Key, object]) -> None:
         """The record ends: raise the generations of what it changed. `there` are the providers that there are now."""
-        if self._raises is None:
-            raises: Mapping[Key, int] = {
-                key: 1 for key in self._touched if key not in self._new or key in self.generations
-            }
-        else:
-            raises = self._raises
+        self._raise(self._changed() if self._raises is None else self._raises, there)
+        self._touched.clear()
+        self._new.clear()
+        self._raised.clear()
+        self._raises = None
+
+    def _raise(self, raises: Mapping[Key, int], there: Mapping[Key, object]) -> None:
         for key, by in raises.items():
             if key in there:
                 self.generations[key] = self.generations.get(key, 0) + by
-        self._touched.clear()
-        self._new.clear()
-        self._raises = None

@@ -1,6 +1,7 @@
 """The generations of providers that transactions check (rules version 6): one number for each, which counts its changes.
 
-They are counted in this one place, after each record, from what the record changed:
+They are counted in this one place, after each record, from what the record changed. What its deadlines changed is counted before its
+event, so a transaction sees it:
 
 * Any event but a transaction raises the generation of a provider by one if it changed its inventory, its traits, its attributes or
   its operator settings, or if a claim took something of it. What is released raises nothing, nor does a heartbeat.
@@ -10,6 +11,8 @@ A provider without a row has generation 0, so a node that is first reported writ
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from msgspec.structs import replace
 
@@ -25,8 +28,11 @@ def details_of(transaction: Transaction, provider: str) -> ProviderDetailsRow:
     return transaction.get(PROVIDER_DETAILS, transaction.key(provider)) or NEW
 
 
-def count_generations(transaction: Transaction) -> None:
-    """Raise the generations of the providers that a record changed, and delete the details of those that are gone."""
+def count_generations(transaction: Transaction, raised_before: Collection[bytes] = ()) -> Collection[bytes]:
+    """Raise the generations of the providers that a record changed, and delete the details of those that are gone. Returns the keys
+    of those that rise. `raised_before` are those that the deadlines of the record raised: no other event than a transaction raises
+    them again.
+    """
     changes, offset = transaction.changes, transaction.offset
     explicit = transaction.raises
     raised: dict[bytes, int] = dict(explicit or {})
@@ -45,12 +51,14 @@ def count_generations(transaction: Transaction) -> None:
                 elif explicit is None and _is_changed(transaction, key, row.changed):
                     taken[key] = None
     for key in taken:
-        raised[key] = raised.get(key, 0) + 1
+        if explicit is not None or key not in raised_before:
+            raised[key] = raised.get(key, 0) + 1
     for key in gone:
         raised.pop(key, None)
         _forget(transaction, key)
     for key, by in raised.items():
         _raise(transaction, key, by, only_known=explicit is None)
+    return raised.keys()
 
 
 def _is_changed(transaction: Transaction, key: bytes, changed: int) -> bool:

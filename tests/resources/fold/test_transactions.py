@@ -244,6 +244,22 @@ def test_what_a_node_reports_stays_in_its_tree(log: Log) -> None:
     assert refused.other == "card"
 
 
+@pytest.mark.parametrize("next_record", ["tick.v1", "transaction"])
+def test_a_withdrawal_that_goes_on_raises_generations_whatever_comes_next(next_record: str) -> None:
+    log = Log()
+    for sequence, classes in enumerate(({"VCPU": 1, "MEMORY_MB": 1}, {"VCPU": 1}), start=1):
+        parts = [{**provider(f"c{number}", **classes), "parent": "r"} for number in range(700)]
+        report = {"root": "r", "incarnation": f"{1:016x}", "sequence": sequence}
+        assert log.say("node.reported.v2", providers=[provider("r", VCPU=1), *parts], **report)
+    assert (log.generation("c100"), log.generation("c600")) == (1, 0)
+    if next_record == "transaction":
+        verdict = log.ask(providers=[change("c600", generation=0, raises=1)])
+        assert verdict.reason == "provider_changed"
+    else:
+        assert log.say(next_record)
+    assert (log.generation("c100"), log.generation("c600")) == (1, 1)
+
+
 def test_a_tree_that_a_report_made_too_large_can_shrink(log: Log) -> None:
     log.report("r", VCPU=1)
     for part in range(4):
