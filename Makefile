@@ -35,6 +35,7 @@ soak: $(VENV)/.dev
 # Random inputs that were never tried before, for some hours: run it before a release.
 explore: $(VENV)/.dev
 	for round in $$(seq 5); do VACANCY_EXAMPLES=new $(BIN)/pytest -q $$(grep -l hypothesis -r tests --include='test_*.py') || exit 1; done
+	$(BIN)/pytest -q -m long
 	VACANCY_FLEETS=2000 $(BIN)/pytest -q -s tests/projections/query/test_solver.py tests/projections/query/test_gang.py tests/projections/query/affinity/test_solver_relations.py tests/clients/scheduler/test_solver_moves.py tests/clients/scheduler/test_solver_quotas.py
 	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_FIRST=$$(date +%s) VACANCY_FUZZ_RECORDS=2000000 $(BIN)/pytest -q tests/fuzz/test_log_fuzzer.py
 	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_STEPS=2000 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_expensive_records.py

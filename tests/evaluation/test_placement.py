@@ -19,6 +19,7 @@ from evaluation.placement_service import database_kind
 TINY = ["--nodes", "12", "--queries", "5", "--instances", "8", "--brim-nodes", "3", "--schedulers", "2"]
 
 
+@pytest.mark.long  # the quick comparison is its short form
 def test_both_serve_the_same_load(capsys: pytest.CaptureFixture[str]) -> None:
     # With its own retries, Placement may accept a claim beyond the capacity: see docs/measured.md.
     assert main(["beside", *TINY, "--server-tries", "1", "--json"]) == 0

@@ -31,7 +31,7 @@ CHANGES = {
 def test_whichever_process_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     soak.add_arguments(parser)
-    arguments = parser.parse_args(["--minutes", "1", "--every", "8", "--rate", "400"])
+    arguments = parser.parse_args(["--minutes", "0.7", "--every", "7", "--rate", "200"])
     with soak.made_log(f"kafka://{mortal_kafka.servers}/soak-{uuid4().hex[:12]}") as log:
         site = SoakSite(log.url, tmp_path, arguments.rate, int(time.time() * 1000))
         found = soak.Soak(site, log, mortal_kafka, arguments).run()
@@ -39,7 +39,7 @@ def test_whichever_process_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster,
     assert found["kills"].keys() == {"worker one", "scheduler one", "publisher", "broker"}
     assert (found["not_judged"], found["not_judged_for"]) == (0, {})
     assert found["events"].keys() >= CHANGES
-    assert found["records"] > 12_000
+    assert found["records"] > 5_000
     assert found["accepted"] > 100
     assert found["memory"]["worker two"]["first_third_mb"] > 10
 

@@ -75,6 +75,7 @@ def test_killed_under_load(kafka: str, tmp_path: Path) -> None:
         assert found == rebuilt(log, tmp_path / "again")
 
 
+@pytest.mark.long  # the two tests below are its short forms
 def test_two_workers_on_one_store_share_its_partitions(kafka: str, tmp_path: Path) -> None:
     """A scheduler reads the store and claims meanwhile; the result is audited."""
     with new_topic(kafka) as log, fleet(log, tmp_path, [log.url], rate=300) as running:

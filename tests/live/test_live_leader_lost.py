@@ -14,7 +14,7 @@ from vacancy.streams.kafka.client import call_broker
 from vacancy.streams.kafka.topic import check_topic
 from vacancy.streams.log_url import parse_log_url
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.long]  # the scenario "crash" on three brokers is its short form
 
 
 def test_a_leader_is_lost_under_load(three_brokers: KafkaCluster, tmp_path: Path) -> None:
