@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
@@ -42,6 +44,7 @@ def sqlite() -> tuple[Backend, Callable[[], None]]:
 
 def kafka() -> tuple[Backend, Callable[[], None]]:
     """Needs the address of a broker in VACANCY_TEST_KAFKA."""
+    logging.getLogger("kafka").setLevel(logging.WARNING)  # upstream's fixtures keep all that is logged
     return _on_log(f"kafka://{os.environ['VACANCY_TEST_KAFKA']}/placement-{os.getpid()}")
 
 
@@ -69,8 +72,7 @@ def _site(url: str) -> tuple[Any, StoreReader, itertools.count[int]]:
     log = stack.enter_context(create_log(url.format(directory), 1, openings))
     store = stack.enter_context(open_store(directory / "store", log, registry))
     worker = EmbeddedWorker(log, store, tick_entry=lambda p: tick_entry(p, 1), poll_s=0.0005)
-    while worker.step():
-        pass
+    _fold_to(worker, log.end())
     reader = stack.enter_context(StoreReader(directory / "store", registry, with_view=False))
     return _Folded(log, worker), reader, itertools.count()
 
@@ -87,9 +89,14 @@ class _Folded:
 
     def send(self, entries: Sequence[NewRecord], timeout_s: float = 10.0) -> Receipt:
         receipt = self._log.send(entries, timeout_s)
-        receipt.wait(timeout_s)
-        while self._worker.step():
-            pass
-        for error in self._worker.errors.values():
-            raise error
+        _fold_to(self._worker, {at.partition: at.offset + 1 for at in receipt.wait(timeout_s)})
         return receipt
+
+
+def _fold_to(worker: EmbeddedWorker, ends: Mapping[int, int]) -> None:
+    """Fold up to these positions. A step may find nothing: Kafka fetches records in the background."""
+    while any(worker.position[partition] < end for partition, end in ends.items()):
+        if not worker.step():
+            time.sleep(0.0002)
+        for error in worker.errors.values():
+            raise error
