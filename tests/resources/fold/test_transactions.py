@@ -248,7 +248,7 @@ def test_what_a_node_reports_stays_in_its_tree(log: Log) -> None:
 def test_a_withdrawal_that_goes_on_raises_generations_whatever_comes_next(next_record: str) -> None:
     log = Log()
     for sequence, classes in enumerate(({"VCPU": 1, "MEMORY_MB": 1}, {"VCPU": 1}), start=1):
-        parts = [{**provider(f"c{number}", **classes), "parent": "r"} for number in range(700)]
+        parts = [{**provider(f"c{number}", None, (), **classes), "parent": "r"} for number in range(700)]
         report = {"root": "r", "incarnation": f"{1:016x}", "sequence": sequence}
         assert log.say("node.reported.v2", providers=[provider("r", VCPU=1), *parts], **report)
     assert (log.generation("c100"), log.generation("c600")) == (1, 0)
