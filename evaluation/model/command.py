@@ -86,6 +86,7 @@ def _counts(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
+    _logs_by_name(arguments.kafka)  # an error is said before anything is measured
     if arguments.calibrate is not None:
         with _kafka(arguments, KAFKA) as kafka:
             calibration = measure_costs(arguments.nodes, arguments.placements, kafka)
@@ -109,12 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _kafka(arguments: argparse.Namespace, kinds: Sequence[type[VacancyKafka1]]) -> Iterator[dict[str, str]]:
     """Name -> URL of the logs to create: those that are given, and with `--start-kafka` on brokers of these kinds."""
-    found = {}
-    for one in arguments.kafka:
-        name, equals, url = one.partition("=")
-        if not (name and equals and url):
-            raise UsageError(f"--kafka {one} is invalid", do="give NAME=URL")
-        found[name] = url
+    found = _logs_by_name(arguments.kafka)
     with ExitStack() as stack:
         for kind in kinds if arguments.start_kafka else ():
             name = "kafka" if kind.brokers == 1 else f"kafka-{kind.brokers}"
@@ -124,6 +120,16 @@ def _kafka(arguments: argparse.Namespace, kinds: Sequence[type[VacancyKafka1]]) 
             stack.enter_context(cluster)
             found[name] = f"kafka://{cluster.servers}/model"
         yield found
+
+
+def _logs_by_name(given: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for one in given:
+        name, equals, url = one.partition("=")
+        if not (name and equals and url):
+            raise UsageError(f"--kafka {one} is invalid", do="give NAME=URL")
+        found[name] = url
+    return found
 
 
 def _checked(
