@@ -18,7 +18,7 @@ from tests.support.kafka_server import KafkaCluster, KafkaNotStarted
 
 # A commit must pass or fail whenever it is tested: the examples are the same each time, and `make explore`
 # looks for new ones. No example has a time limit: how long it takes depends on what else the machine does.
-settings.register_profile("same", derandomize=True, deadline=None, max_examples=60)
+settings.register_profile("same", derandomize=True, deadline=None, max_examples=40)
 settings.register_profile("new", derandomize=False, deadline=None)
 settings.load_profile(os.environ.get("VACANCY_EXAMPLES", "same"))
 

@@ -55,6 +55,8 @@ class Site:
     prefixes: int = 0
     pool: list[SchedulerProcess] = field(default_factory=list)
     """Processes of schedulers that were started so far. Scenarios use them one after the other."""
+    full: bool = False
+    """Whether a scheduler found no provider for a small request."""
 
     def schedulers(self, count: int) -> Schedulers:
         """A number of schedulers that are connected. They stay for the next one who asks."""
@@ -145,6 +147,7 @@ class Site:
             if result.not_offered is not None:
                 raise NotOffered(result.not_offered)
             result.placed = [(consumer, provider, number) for consumer, provider, _ in result.placed]
+            self.full |= request == SMALL and "no_room" in result.by_status
             self.results.append(result)
 
     def audited(self) -> Audit:
@@ -168,12 +171,10 @@ class SharedSite:
 
     @contextmanager
     def running(self, name: str, plan: Plan, fleet: Fleet, used_share: float) -> Iterator[Site]:
-        """The kept site, if it is the same; else a new one. After an error it is not kept."""
+        """The kept site, if it is the same and has room; else a new one. After an error it is not kept."""
         kept = self._site
-        if kept is not None and (kept.candidate.name, kept.fleet, kept.used_share) != (
-            name,
-            fleet,
-            used_share,
+        if kept is not None and (
+            kept.full or (kept.candidate.name, kept.fleet, kept.used_share) != (name, fleet, used_share)
         ):
             self.close()
             kept = None

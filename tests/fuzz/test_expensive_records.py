@@ -18,7 +18,7 @@ import pytest
 from tests.fuzz.expensive_records import HELD_BYTES_MAX, Recipe, cost, search
 
 CORPUS = Path(__file__).parent / "corpus" / "expensive_records.json"
-STEPS = int(os.environ.get("VACANCY_FUZZ_STEPS", "20"))
+STEPS = int(os.environ.get("VACANCY_FUZZ_STEPS", "12"))
 NOISE = float(os.environ.get("VACANCY_FUZZ_NOISE", "2"))
 """How far a measurement may be over the budget. While other tests run, they take the processor's caches, and parsing a record
 of 488 kB took 0.37 s of CPU instead of 0.17. `make explore` runs nothing else at the same time, and allows 1.25."""
