@@ -177,7 +177,8 @@ def test_while_the_worker_stands_the_outcome_is_unknown_and_a_retry_finds_it(
     outcome = client.does(transaction_id="same", providers=[node()])
     assert client.node().generation == 1
     assert client.node().created_ms > 0
-    assert client.letters() == letters + 1, "only the second client made it with another deadline"
+    # The second client made it with another deadline, unless its time was over before it was sent.
+    assert letters <= client.letters() <= letters + 1
     assert outcome.offset < outcome.position[0]
 
 
