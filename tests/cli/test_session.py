@@ -274,7 +274,7 @@ def test_a_worker_reports_which_partitions_have_stopped(tmp_path: Path) -> None:
         process.terminate()
         _, error = process.communicate(timeout=90)
     assert process.returncode == 1
-    assert error.startswith("vacancy: the log's rules are version 99")
+    assert "\nvacancy: the log's rules are version 99" in "\n" + error
 
 
 def test_an_interrupt_ends_a_command_without_output(vacancy: Vacancy) -> None:
