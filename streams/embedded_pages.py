@@ -17,7 +17,7 @@ from typing import Final
 from vacancy.resources.model.errors import VacancyError
 from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log
-from vacancy.streams.page_server import JSON, Page, PageServer
+from vacancy.streams.page_server import JSON, Page, PageServer, not_ready_page
 from vacancy.streams.partition_ownership import OwnedPartition, PartitionOwnership
 from vacancy.streams.projection_protocol import SharedProjection
 from vacancy.streams.settings import WebAddress
@@ -129,7 +129,7 @@ class EmbeddedPages:
             self._asked.put(question)
             if question.answered.wait(_ANSWER_S) and question.page is not None:
                 return question.page
-        return _not_ready(path, self._log)
+        return not_ready_page(path, self._log)
 
 
 class _Question:
@@ -176,13 +176,3 @@ _PAGES: Final[Mapping[str, Callable[[_Source], Page]]] = {
     "/status": _status,
     "/metrics": _metrics,
 }
-
-
-def _not_ready(path: str, log: str) -> Page:
-    if path == "/metrics":
-        from vacancy.streams import metrics
-
-        return Page(HTTPStatus.OK, metrics.CONTENT_TYPE, metrics.not_ready(log))
-    if path == "/status":
-        return Page(HTTPStatus.OK, JSON, json.dumps({"log": log, "ready": False}))
-    return Page(HTTPStatus.SERVICE_UNAVAILABLE, JSON, json.dumps({"ready": False}))

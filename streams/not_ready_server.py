@@ -5,12 +5,9 @@ They are served at the address where the worker serves its own pages later (`str
 
 from __future__ import annotations
 
-import json
 import time
-from http import HTTPStatus
 
-from vacancy.streams.metrics import CONTENT_TYPE, not_ready
-from vacancy.streams.page_server import JSON, Page, PageServer
+from vacancy.streams.page_server import Page, PageServer, not_ready_page
 from vacancy.streams.settings import WebAddress
 
 
@@ -40,12 +37,5 @@ class NotReadyServer:
             self._server = None
 
     def _page(self, path: str) -> Page | None:
-        if path == "/ready":
-            return Page(HTTPStatus.SERVICE_UNAVAILABLE, JSON, json.dumps({"ready": False}))
-        if path == "/status":
-            waited_s = round(time.monotonic() - self._since, 1)
-            state = {"log": self._log, "ready": False, "waiting_seconds": waited_s, "waiting_for": self._why}
-            return Page(HTTPStatus.OK, JSON, json.dumps(state))
-        if path == "/metrics":
-            return Page(HTTPStatus.OK, CONTENT_TYPE, not_ready(self._log))
-        return None
+        waited_s = round(time.monotonic() - self._since, 1)
+        return not_ready_page(path, self._log, waiting_seconds=waited_s, waiting_for=self._why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Callable
@@ -42,6 +43,20 @@ def free_port(address: WebAddress) -> int:
         f"the worker cannot listen on the web address {address.host}:{wanted}",
         do="give another --web-host and --web-port, or --web-port off",
     )
+
+
+def not_ready_page(path: str, log: str, **why: object) -> Page | None:
+    """A page of a worker that is not ready. `log`: the log's name. `why`: what `/status` says besides. None for an unknown path."""
+    if path == "/ready":
+        return Page(HTTPStatus.SERVICE_UNAVAILABLE, JSON, json.dumps({"ready": False}))
+    if path == "/status":
+        return Page(HTTPStatus.OK, JSON, json.dumps({"log": log, "ready": False, **why}))
+    if path == "/metrics":
+        # The client of Prometheus is imported where somebody asks: most embedded workers are never asked.
+        from vacancy.streams import metrics
+
+        return Page(HTTPStatus.OK, metrics.CONTENT_TYPE, metrics.not_ready(log))
+    return None
 
 
 class PageServer(ThreadingHTTPServer):

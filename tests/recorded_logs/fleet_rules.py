@@ -9,14 +9,15 @@ to chance: the same build makes the same logs.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Final
 
 from tests.fuzz.version_4_events import Version4Events
 from tests.recorded_logs.every_event import SCENARIOS, Chapter, name_in
-from tests.recorded_logs.recording import Recording, recorded
-from tests.support.events_json import LOG, START_MS, Tape, event, opened, rules_in_steps
+from tests.recorded_logs.recording import Recording
+from tests.recorded_logs.tapes import append, play, ports_tape, recording_of
+from tests.support.events_json import START_MS, event, rules_in_steps
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY, Ports
 from tests.support.random_events import RandomEvents
@@ -31,8 +32,6 @@ NAME: Final = "version_4"
 RAISED: Final = "raised_to_4"
 LOG_UUIDS: Final = {NAME: "4d5b0c8e1f6a4b279c3e7a90d2f418b6", RAISED: "4e92a7c35d1b48f0a6f0c4b7e8d95321"}
 EVENTS: Final = 1_500
-STEPS_MS: Final = (10, 10, 10, 2_000, 20_000)
-TICK_MS: Final = 200_000
 FLEET_SCENARIOS: Final = [path for path in SCENARIOS if "rules=4" in path.read_text()]
 
 
@@ -44,21 +43,21 @@ def fleet_rules() -> Recording:
     """Make the log that starts with version 4."""
     least = len(FLEET_SCENARIOS) + 2
     partitions = next(n for n in count(least) if partition_for(PARENTS_ID, n) == 1)
-    tape = _tape(partitions, 4)
+    tape = ports_tape(partitions, 4)
     records = tape.records
     for partition, path in zip((0, *range(2, partitions)), FLEET_SCENARIOS, strict=False):
         chapter = _Chapter(path, partition, partitions)
         chapter.play()
         records[partition] = list(chapter.records.values())
     for key, value in (*_ledgers(partitions), *_whole_forms(partitions)):
-        _append(tape, key, value)
-    _play(tape, Version4Events(random.Random(NAME), tape, name_in(1, partitions, "fleet")), EVENTS)
-    return _recording(NAME, records)
+        append(tape, key, value)
+    play(tape, Version4Events(random.Random(NAME), tape, name_in(1, partitions, "fleet")), EVENTS)
+    return recording_of(NAME, LOG_UUIDS[NAME], records, ticks=2)
 
 
 def raised_to_fleet_rules() -> Recording:
     """Make the log that is raised midway."""
-    tape = _tape(2, 3)
+    tape = ports_tape(2, 3)
     cells = covering_cells(2)
     tape.cells = (cells[0], cells[0], name_in(0, 2, "b"))
     world = RandomEvents(random.Random(f"{RAISED} world").choice, tape)
@@ -67,36 +66,13 @@ def raised_to_fleet_rules() -> Recording:
     for raised in (False, True):
         for _ in range(EVENTS // 5):
             world.step()
-        _play(tape, events, EVENTS // 2)
+        play(tape, events, EVENTS // 2)
         for partition in (0, 1) if not raised else ():
             for value in rules_in_steps(4, [Ports.name]):
-                _append(tape, cells[partition], value)
+                append(tape, cells[partition], value)
             for cell, value in _counted(tape.records[partition]):
-                _append(tape, cell, value)
-    return _recording(RAISED, tape.records)
-
-
-def _tape(partitions: int, version: int) -> Tape:
-    """A log whose partitions allow the class of tests."""
-    tape = Tape(partitions, version=version)
-    for partition, records in tape.records.items():
-        value = opened(partition, partitions, (Ports.name,), version)
-        records[0] = records[0]._replace(value=value)
-    return tape
-
-
-def _play(tape: Tape, events: Iterator[tuple[str, bytes]], number: int) -> None:
-    """Append that many records to partition 1. What belongs to another partition is a dead letter there."""
-    for step in range(number):
-        key, value = next(events)
-        there = tape.records[1]
-        there.append(Record(1, len(there), tape.now_ms, key.encode(), value))
-        tape.now_ms += STEPS_MS[step % len(STEPS_MS)]
-
-
-def _append(tape: Tape, cell: str, value: bytes) -> None:
-    tape.append(cell, value)
-    tape.now_ms += 10
+                append(tape, cell, value)
+    return recording_of(RAISED, LOG_UUIDS[RAISED], tape.records, ticks=2)
 
 
 def _ledgers(partitions: int) -> Iterator[tuple[str, bytes]]:
@@ -194,19 +170,3 @@ def _counted(records: Sequence[Record]) -> Iterator[tuple[str, bytes]]:
     for key, _ in state.rows(NODES):
         cell, root = split_key(key)
         yield cell, event("node.counted.v1", {"root": root})
-
-
-def _recording(name: str, records: Mapping[int, Sequence[Record]]) -> Recording:
-    """The recording, with some time at the end of each partition."""
-    made: dict[int, list[Record]] = {}
-    partitions = len(records)
-    for partition, those in records.items():
-        named = [
-            one._replace(value=one.value.replace(LOG.encode(), LOG_UUIDS[name].encode())) for one in those
-        ]
-        key, last = covering_cells(partitions)[partition].encode(), named[-1]
-        for number in (1, 2):
-            at_ms = last.timestamp_ms + number * TICK_MS
-            named.append(Record(partition, len(named), at_ms, key, event("tick.v1", {})))
-        made[partition] = named
-    return recorded(name, made, (Ports.name,))

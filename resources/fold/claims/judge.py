@@ -190,13 +190,9 @@ def _allocate(
     transaction: Transaction, claim: Claim, allocation: Allocation, no_worse: frozenset[Slot], rows: Rows
 ) -> list[AllocationPart] | Rejection:
     provider = allocation.provider
-    row = transaction.provider(provider)
-    if row is None:
-        return Rejection("provider_unknown", provider)
-    if not no_worse or not all((provider, name) in no_worse for name in allocation.resources):
-        closed = closed_rejection(transaction, claim, provider, row)
-        if closed is not None:
-            return closed
+    rejection = provider_rejection(transaction, claim, allocation, no_worse)
+    if rejection is not None:
+        return rejection
     parts = []
     for name, wanted in allocation.resources.items():
         ask: Any = wanted
@@ -223,6 +219,19 @@ def _allocate(
         rows[slot] = ClassRow(outcome.record, transaction.offset, held.changed, held.reported)
         parts.append(AllocationPart(provider, name, allocation.group, outcome.grant))
     return parts
+
+
+def provider_rejection(
+    transaction: Transaction, claim: Claim, allocation: Allocation, no_worse: frozenset[Slot]
+) -> Rejection | None:
+    """The rejection of an allocation whose provider is unknown, or does not take it. A closed provider keeps what is in `no_worse`."""
+    provider = allocation.provider
+    row = transaction.provider(provider)
+    if row is None:
+        return Rejection("provider_unknown", provider)
+    if no_worse and all((provider, name) in no_worse for name in allocation.resources):
+        return None
+    return closed_rejection(transaction, claim, provider, row)
 
 
 def closed_rejection(

@@ -16,10 +16,10 @@ from vacancy.resources.fold.claims.judge import (
     Rejection,
     Rows,
     Slot,
-    closed_rejection,
     give_back,
     grants_by_slot,
     no_more_than_held,
+    provider_rejection,
 )
 from vacancy.resources.fold.claims.moves import stays_in_groups
 from vacancy.resources.fold.claims.quotas import AccountChange, CountedChanges, count_changes, judge_changes
@@ -148,14 +148,10 @@ class Grants:
         before: dict[Slot, list[Any]],
         no_worse: frozenset[Slot],
     ) -> list[AllocationPart] | Rejection:
-        transaction, provider = self._transaction, allocation.provider
-        row = transaction.provider(provider)
-        if row is None:
-            return Rejection("provider_unknown", provider)
-        if not no_worse or not all((provider, name) in no_worse for name in allocation.resources):
-            closed = closed_rejection(transaction, claim, provider, row)
-            if closed is not None:
-                return closed
+        rejection = provider_rejection(self._transaction, claim, allocation, no_worse)
+        if rejection is not None:
+            return rejection
+        provider = allocation.provider
         parts = []
         for name, ask in allocation.resources.items():
             slot = (provider, name)
