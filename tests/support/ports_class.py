@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -46,11 +46,20 @@ class Ports(ResourceClass[PortsRecord]):
         return bool(record.taken)
 
     def claim(self, record: PortsRecord, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
+        return self._claim(record, ask, record.free)
+
+    def reclaim(
+        self, record: PortsRecord, ask: Any, before: Sequence[Any], *, no_worse: bool = False
+    ) -> Granted | Shortfall:
+        mine = {port for grant in before for port in grant}
+        return self._claim(record, ask, sorted(record.free, key=lambda port: (port not in mine, port)))
+
+    def _claim(self, record: PortsRecord, ask: Any, free: Sequence[int]) -> Granted | Shortfall:
+        """Claim the ports that `ask` names, or the first ones of `free`."""
         try:
             self.check_ask(ask)
         except UsageError:
             return Shortfall("bad_ask", 0, 0)
-        free = record.free
         wanted = ask["ports"] if isinstance(ask, dict) else free[:ask]
         if (type(ask) is int and len(wanted) < ask) or not set(wanted) <= set(free):
             return Shortfall("ports_taken", ask if type(ask) is int else len(wanted), len(free))

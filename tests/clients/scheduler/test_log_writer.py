@@ -82,12 +82,16 @@ def test_requests_that_come_together_share_a_record_and_homes_share_the_requests
 
 def test_a_request_goes_to_the_partition_that_is_preferred() -> None:
     records = RequestRecords("s", 4, recording=True)
+    preferred = 0
     for number in range(200):
         near = number * 7 % 3 + 1
         id_, home = records.received(None, SPEC, near=near)
-        assert home == near == partition_for(id_, 4)
+        assert home == partition_for(id_, 4)
+        preferred += home == near
         (entry,) = records.take(60.0)
-        assert entry.key == covering_cells(4)[near]
+        assert entry.key == covering_cells(4)[home]
+    # Ids are random: in about 1 of 100 times none of `PREFERRED_AT_ONCE` new ids belongs to the partition.
+    assert preferred > 180
 
 
 def test_of_many_partitions_the_preferred_one_is_not_looked_for_long() -> None:
