@@ -12,15 +12,15 @@ from vacancy.resources.model.errors import UsageError
 
 _MODULES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "vacancy-embedded": "vacancy_embedded:VacancyEmbedded",
-        "vacancy-kafka-1": "vacancy_kafka:VacancyKafka1",
-        "vacancy-kafka-3": "vacancy_kafka:VacancyKafka3",
-        "postgresql": "postgresql:Postgresql",
-        "copies": "copies:Copies",
-        "placement-gate": "placement_store:PlacementAsInGate",
-        "placement-best": "placement_store:PlacementAtBest",
-        "etcd": "etcd_store:EtcdCandidate",
-        "cassandra": "cassandra_store:CassandraCandidate",
+        "vacancy-embedded": "vacancy.embedded:VacancyEmbedded",
+        "vacancy-kafka-1": "vacancy.kafka:VacancyKafka1",
+        "vacancy-kafka-3": "vacancy.kafka:VacancyKafka3",
+        "postgresql": "postgresql.store:Postgresql",
+        "copies": "copies.store:Copies",
+        "placement-gate": "placement.store:PlacementAsInGate",
+        "placement-best": "placement.store:PlacementAtBest",
+        "etcd": "etcd.store:EtcdCandidate",
+        "cassandra": "cassandra.store:CassandraCandidate",
     }
 )
 """Name -> module in `evaluation/candidates` and the class in it, which is made without arguments."""

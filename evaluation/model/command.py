@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from evaluation.candidates.vacancy_kafka import VacancyKafka1, VacancyKafka3
+from evaluation.candidates.vacancy.kafka import VacancyKafka1, VacancyKafka3
 from evaluation.model import sweeps
 from evaluation.model.calibration import COMMITTED, costs_for, load_calibration, measure_costs
 from evaluation.model.sweeps import Window

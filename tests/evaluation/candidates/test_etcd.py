@@ -50,7 +50,7 @@ def test_heartbeats_survive_a_cancelled_one_and_a_kill(tmp_path: Path) -> None:
 
 def test_a_copy_is_read_in_pages_and_catches_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = started("etcd")
-    from evaluation.candidates import etcd_copy
+    from evaluation.candidates.etcd import copy as etcd_copy
 
     monkeypatch.setattr(etcd_copy, "PAGE", 7)
     anywhere = Request({"VCPU": 1})

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))  # `evaluation` is not installed
 
-from evaluation.candidates.placement_names import LONGEST, name_of, uuid_of
+from evaluation.candidates.placement.names import LONGEST, name_of, uuid_of
 from vacancy.resources.model.errors import VacancyError
 
 

@@ -1,4 +1,4 @@
-"""The agents of all nodes, for the candidate `copies`: `python -m evaluation.candidates.copies_nodes JOURNAL PORT`.
+"""The agents of all nodes, for the candidate `copies`: `python -m evaluation.candidates.copies.nodes JOURNAL PORT`.
 
 Each node knows what it has and who holds it. It accepts or refuses claims, and reports its state to every scheduler that is
 connected, at most once in `REPORT_S`. One process plays the agents of all nodes. Messages are JSON objects, one a line.

@@ -9,7 +9,7 @@ from typing import Final
 
 from evaluation.candidates.candidate import About, CutOff, Setting
 from evaluation.candidates.processes import pause, resume
-from evaluation.candidates.vacancy_store import REVIEW, SETTINGS, VacancyStore
+from evaluation.candidates.vacancy.store import REVIEW, SETTINGS, VacancyStore
 from tests.support.kafka_server import VERSION, KafkaCluster, KafkaNotStarted
 from vacancy.resources.model.errors import VacancyError
 

@@ -16,7 +16,7 @@ from vacancy.resources.model.errors import VacancyError
 
 VERSION: Final = "5.0.9"
 PACKAGE: Final = "maven openjdk-17-jre-headless"
-_POM: Final = Path(__file__).parent / "cassandra_jars" / "pom.xml"
+_POM: Final = Path(__file__).parent / "jars" / "pom.xml"
 _START_S: Final = 120.0
 
 _YAML_PAGE: Final = (

@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from evaluation.candidates import vacancy_connection, vacancy_myriad
 from evaluation.candidates.candidate import (
     CutOff,
     Expression,
@@ -25,13 +24,15 @@ from evaluation.candidates.candidate import (
 from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.myriad_fleet import MyriadFleet
 from evaluation.candidates.processes import footprint, pause, resume
-from evaluation.candidates.vacancy_connection import (
+from evaluation.candidates.vacancy import connection as vacancy_connection
+from evaluation.candidates.vacancy import myriad as vacancy_myriad
+from evaluation.candidates.vacancy.connection import (
     VacancyConnection,
     filler_records,
     fleet_records,
     spec_of,
 )
-from evaluation.candidates.vacancy_myriad import myriad_order, myriad_records
+from evaluation.candidates.vacancy.myriad import myriad_order, myriad_records
 from vacancy.clients.replay_tool.parallel import replay_processes
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.runtime.worker_process import WorkerProcess

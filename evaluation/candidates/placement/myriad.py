@@ -17,7 +17,6 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from evaluation.candidates.candidate import Expression, Json, NotOffered, Request
-from evaluation.candidates.mariadb_server import MariadbServer
 from evaluation.candidates.myriad_fleet import (
     DRIVERS,
     HYPERVISORS,
@@ -27,9 +26,10 @@ from evaluation.candidates.myriad_fleet import (
     MyriadFleet,
     version_key,
 )
-from evaluation.candidates.placement_fill import claim_body, insert, owner_columns
-from evaluation.candidates.placement_http import PlacementApi
-from evaluation.candidates.placement_names import name_of, uuid_of
+from evaluation.candidates.placement.fill import claim_body, insert, owner_columns
+from evaluation.candidates.placement.http import PlacementApi
+from evaluation.candidates.placement.mariadb import MariadbServer
+from evaluation.candidates.placement.names import name_of, uuid_of
 
 Parameters = dict[str, Any]
 

@@ -15,14 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from evaluation.candidates import (
-    mariadb_server,
-    placement_fill,
-    placement_http,
-    placement_myriad,
-    placement_names,
-    placement_server,
-)
 from evaluation.candidates.candidate import (
     ATTEMPTS,
     QUERY_LIMIT,
@@ -42,12 +34,18 @@ from evaluation.candidates.candidate import (
 )
 from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.installed import missing_parts
-from evaluation.candidates.mariadb_server import PACKAGE, PROGRAMS, mariadb_version
 from evaluation.candidates.myriad_fleet import MyriadFleet, is_myriad
-from evaluation.candidates.placement_http import CONCURRENT_UPDATE, CONFLICT, Answer, NotSent, PlacementApi
-from evaluation.candidates.placement_myriad import MyriadQueries
-from evaluation.candidates.placement_names import name_of, uuid_of
-from evaluation.candidates.placement_server import BEST, GATE, PlacementProfile, PlacementServer
+from evaluation.candidates.placement import fill as placement_fill
+from evaluation.candidates.placement import http as placement_http
+from evaluation.candidates.placement import mariadb as mariadb_server
+from evaluation.candidates.placement import myriad as placement_myriad
+from evaluation.candidates.placement import names as placement_names
+from evaluation.candidates.placement import server as placement_server
+from evaluation.candidates.placement.http import CONCURRENT_UPDATE, CONFLICT, Answer, NotSent, PlacementApi
+from evaluation.candidates.placement.mariadb import PACKAGE, PROGRAMS, mariadb_version
+from evaluation.candidates.placement.myriad import MyriadQueries
+from evaluation.candidates.placement.names import name_of, uuid_of
+from evaluation.candidates.placement.server import BEST, GATE, PlacementProfile, PlacementServer
 from evaluation.candidates.processes import footprint, pause, resume
 
 _TRIES_OF_ONE: Final = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evaluation.candidates.candidate import About, Setting
-from evaluation.candidates.vacancy_store import REVIEW, SETTINGS, VacancyStore
+from evaluation.candidates.vacancy.store import REVIEW, SETTINGS, VacancyStore
 
 
 class VacancyEmbedded(VacancyStore):

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from evaluation.candidates.candidate import Fleet, Held, Provider
-from evaluation.candidates.mariadb_server import MariadbServer
-from evaluation.candidates.placement_http import PlacementApi
-from evaluation.candidates.placement_names import name_of, uuid_of
+from evaluation.candidates.placement.http import PlacementApi
+from evaluation.candidates.placement.mariadb import MariadbServer
+from evaluation.candidates.placement.names import name_of, uuid_of
 from vacancy.resources.model.errors import VacancyError
 
 API_LIMIT: Final = 100

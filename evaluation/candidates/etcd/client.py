@@ -15,7 +15,7 @@ import msgspec
 from aetcd import rpc
 
 from evaluation.candidates.candidate import ATTEMPTS, Fleet, Held, Json, NotOffered, Outcome, Request, Whole
-from evaluation.candidates.etcd_copy import (
+from evaluation.candidates.etcd.copy import (
     HOSTS,
     PAGE,
     POOLS,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from evaluation.candidates.candidate import ATTEMPTS, Fleet, Held, Json, NotOffered, Outcome, Request, Whole
 from evaluation.candidates.myriad_fleet import is_myriad
-from evaluation.candidates.vacancy_myriad import myriad_order, myriad_spec
+from evaluation.candidates.vacancy.myriad import myriad_order, myriad_spec
 from vacancy.clients.inspection.lookup import show_consumer, show_provider, show_request
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler

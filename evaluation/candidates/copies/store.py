@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from evaluation.candidates import client_filter, copies_nodes
+from evaluation.candidates import client_filter
 from evaluation.candidates.candidate import (
     ATTEMPTS,
     QUERY_LIMIT,
@@ -39,12 +39,13 @@ from evaluation.candidates.candidate import (
 )
 from evaluation.candidates.client_filter import Hosts, expressed_by_filter
 from evaluation.candidates.code_lines import code_lines
-from evaluation.candidates.copies_nodes import CLASSES, REPORT_S
+from evaluation.candidates.copies import nodes as copies_nodes
+from evaluation.candidates.copies.nodes import CLASSES, REPORT_S
 from evaluation.candidates.myriad_fleet import MyriadFleet, is_myriad
 from evaluation.candidates.processes import StoreProcess, footprint, free_ports, port_answers
 
 _LIMIT: Final = 1 << 26
-_ROOT: Final = Path(__file__).parents[2]
+_ROOT: Final = Path(__file__).parents[3]
 _REVIEW: Final = (
     "A design and not a product, so it is compared with what Nova's documentation says of it: one connection a scheduler with many calls"
     " under way, no index (a scheduler looks at its nodes one after the other from a random one on, as the filter scheduler did), claims"
@@ -284,7 +285,7 @@ class Copies:
 
     def restart(self) -> None:
         """See `Candidate.restart`. The nodes read their journal."""
-        command = [sys.executable, "-m", "evaluation.candidates.copies_nodes"]
+        command = [sys.executable, "-m", "evaluation.candidates.copies.nodes"]
         command += [str((self._workdir / "journal").absolute()), str(self._port)]
         process = StoreProcess("the nodes", command, self._workdir / "output.log", directory=_ROOT)
         self._process = process

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from evaluation.candidates import cassandra_server
+from evaluation.candidates import client_filter
 from evaluation.candidates.candidate import (
     About,
     CutOff,
@@ -26,18 +26,20 @@ from evaluation.candidates.candidate import (
     NotOffered,
     Request,
 )
-from evaluation.candidates.cassandra_server import PACKAGE, SETTINGS, SHORT_RUNS, VERSION, CassandraServer
+from evaluation.candidates.cassandra import server as cassandra_server
+from evaluation.candidates.cassandra.server import PACKAGE, SETTINGS, SHORT_RUNS, VERSION, CassandraServer
 from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.installed import missing_parts
 from evaluation.candidates.myriad_fleet import MyriadFleet
 from evaluation.candidates.processes import footprint, pause, resume
 
 if TYPE_CHECKING:
-    from evaluation.candidates.cassandra_client import CassandraConnection
+    from evaluation.candidates.cassandra.client import CassandraConnection
 
-_CLIENT: Final = tuple(
-    str(Path(__file__).with_name(name))
-    for name in ("cassandra_client.py", "cassandra_myriad.py", "client_filter.py")
+_CLIENT: Final = (
+    str(Path(__file__).with_name("client.py")),
+    str(Path(__file__).with_name("myriad.py")),
+    client_filter.__file__,
 )
 _REVIEW: Final = (
     "One session a scheduler, prepared statements, many requests in flight on one connection, as the driver's manual recommends."
@@ -87,7 +89,7 @@ class CassandraCandidate:
 
     def start(self, workdir: Path) -> None:
         """Start the node with its data in `workdir`, and make the tables."""
-        from evaluation.candidates import cassandra_client
+        from evaluation.candidates.cassandra import client as cassandra_client
 
         self._workdir = workdir
         self._server = CassandraServer(workdir, short_runs=self._short_runs)
@@ -96,7 +98,7 @@ class CassandraCandidate:
 
     def fill(self, fleet: Fleet, used_share: float) -> Fill:
         """Load a fleet, one INSERT a provider."""
-        from evaluation.candidates import cassandra_client
+        from evaluation.candidates.cassandra import client as cassandra_client
 
         started = time.monotonic()
         cassandra_client.load(self._running().port, fleet, used_share)
@@ -111,7 +113,7 @@ class CassandraCandidate:
     @staticmethod
     async def connect(description: Json) -> CassandraConnection:
         """Open a connection."""
-        from evaluation.candidates.cassandra_client import CassandraConnection
+        from evaluation.candidates.cassandra.client import CassandraConnection
 
         return CassandraConnection(description["port"], random.Random(description["seed"]))
 
@@ -126,7 +128,7 @@ class CassandraCandidate:
 
     def held(self) -> Iterator[Held]:
         """All allocations."""
-        from evaluation.candidates import cassandra_client
+        from evaluation.candidates.cassandra import client as cassandra_client
 
         return cassandra_client.held(self._running().port)
 
@@ -140,7 +142,8 @@ class CassandraCandidate:
 
     def fill_myriad(self, fleet: MyriadFleet) -> Fill:
         """Load the hosts with many qualities, one INSERT a host."""
-        from evaluation.candidates import cassandra_client, cassandra_myriad
+        from evaluation.candidates.cassandra import client as cassandra_client
+        from evaluation.candidates.cassandra import myriad as cassandra_myriad
 
         started = time.monotonic()
         with cassandra_client.cluster(self._running().port) as connected:
@@ -149,7 +152,7 @@ class CassandraCandidate:
 
     def express(self, request: Request) -> Expression:
         """The statement, and the filter behind it if it does not compare everything."""
-        from evaluation.candidates import cassandra_myriad
+        from evaluation.candidates.cassandra import myriad as cassandra_myriad
 
         return cassandra_myriad.expressed(request)
 

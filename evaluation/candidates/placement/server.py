@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from evaluation.candidates.candidate import Setting
-from evaluation.candidates.mariadb_server import MariadbServer
+from evaluation.candidates.placement.mariadb import MariadbServer
 from evaluation.candidates.processes import StoreProcess, free_ports
 
 # pyuwsgi is uWSGI as a Python extension. It starts its workers with the name of a program.

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from evaluation.candidates import etcd_server
+from evaluation.candidates import client_filter
 from evaluation.candidates.candidate import (
     About,
     CutOff,
@@ -28,16 +28,19 @@ from evaluation.candidates.candidate import (
 )
 from evaluation.candidates.client_filter import expressed_by_filter
 from evaluation.candidates.code_lines import code_lines
-from evaluation.candidates.etcd_server import PACKAGE, SETTINGS, EtcdServer, etcd_version
+from evaluation.candidates.etcd import server as etcd_server
+from evaluation.candidates.etcd.server import PACKAGE, SETTINGS, EtcdServer, etcd_version
 from evaluation.candidates.installed import missing_parts
 from evaluation.candidates.myriad_fleet import MyriadFleet
 from evaluation.candidates.processes import footprint, pause, resume
 
 if TYPE_CHECKING:
-    from evaluation.candidates.etcd_client import EtcdConnection
+    from evaluation.candidates.etcd.client import EtcdConnection
 
-_CLIENT: Final = tuple(
-    str(Path(__file__).with_name(name)) for name in ("etcd_client.py", "etcd_copy.py", "client_filter.py")
+_CLIENT: Final = (
+    str(Path(__file__).with_name("client.py")),
+    str(Path(__file__).with_name("copy.py")),
+    client_filter.__file__,
 )
 _REVIEW: Final = (
     "One connection a scheduler carries all calls (https://etcd.io/docs/v3.4/learning/design-client/). Providers are found in a copy"
@@ -84,7 +87,7 @@ class EtcdCandidate:
 
     def fill(self, fleet: Fleet, used_share: float) -> Fill:
         """Load a fleet with transactions of 128 writes."""
-        from evaluation.candidates import etcd_client
+        from evaluation.candidates.etcd import client as etcd_client
 
         started = time.monotonic()
         etcd_client.load(self._running().port, fleet, used_share)
@@ -97,7 +100,7 @@ class EtcdCandidate:
     @staticmethod
     async def connect(description: Json) -> EtcdConnection:
         """Open a connection, and make its copy of the providers."""
-        from evaluation.candidates.etcd_client import EtcdConnection
+        from evaluation.candidates.etcd.client import EtcdConnection
 
         connection = EtcdConnection(description["port"], random.Random(description["seed"]))
         await connection.open()
@@ -114,7 +117,7 @@ class EtcdCandidate:
 
     def held(self) -> Iterator[Held]:
         """All allocations."""
-        from evaluation.candidates import etcd_client
+        from evaluation.candidates.etcd import client as etcd_client
 
         return etcd_client.held(self._running().port)
 
@@ -128,7 +131,7 @@ class EtcdCandidate:
 
     def fill_myriad(self, fleet: MyriadFleet) -> Fill:
         """Load the hosts with many qualities with transactions of 128 writes."""
-        from evaluation.candidates import etcd_client
+        from evaluation.candidates.etcd import client as etcd_client
 
         started = time.monotonic()
         etcd_client.load_myriad(self._running().port, fleet)

@@ -20,7 +20,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from evaluation.candidates import postgresql_myriad
 from evaluation.candidates.candidate import (
     QUERY_LIMIT,
     About,
@@ -39,6 +38,7 @@ from evaluation.candidates.candidate import (
 )
 from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.myriad_fleet import MyriadFleet, is_myriad
+from evaluation.candidates.postgresql import myriad as postgresql_myriad
 from evaluation.candidates.processes import StoreProcess, footprint, free_ports, pause, port_answers, resume
 from vacancy.resources.model.errors import VacancyError
 

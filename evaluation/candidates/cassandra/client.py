@@ -16,7 +16,6 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, N
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 
-from evaluation.candidates import cassandra_myriad
 from evaluation.candidates.candidate import (
     ATTEMPTS,
     QUERY_LIMIT,
@@ -28,6 +27,7 @@ from evaluation.candidates.candidate import (
     Request,
     Whole,
 )
+from evaluation.candidates.cassandra import myriad as cassandra_myriad
 from evaluation.candidates.myriad_fleet import is_myriad
 
 CLASSES: Final = ("VCPU", "MEMORY_MB", "DISK_GB")

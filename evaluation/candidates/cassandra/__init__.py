@@ -1,0 +1,1 @@
+"""Apache Cassandra as a candidate: lightweight transactions, one node, from Maven's jars."""

@@ -1,0 +1,1 @@
+"""PostgreSQL as a candidate: a schema written by hand, one statement for a placement."""

@@ -1,0 +1,1 @@
+"""vacancy as three candidates: embedded, on one Kafka broker, and on three."""
