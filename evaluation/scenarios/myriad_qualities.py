@@ -113,7 +113,7 @@ class _Findings:
 
     def _expressed(self, asked: MyriadRequest) -> tuple[Expression, int]:
         directory = Path(evaluation.candidates.__file__).parent
-        with CodeRun(one for one in directory.glob("*.py") if one.stem not in _SHARED_MODULES) as code:
+        with CodeRun(one for one in directory.rglob("*.py") if one.stem not in _SHARED_MODULES) as code:
             expression = self._site.candidate.express(asked.request)
         code.add(expression.also)
         lines = code.lines()
