@@ -228,18 +228,25 @@ class PartitionStore:
     # -- resources.transaction.State ------------------------------------------------------------------------------
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
-        rows = self._rows[table]
-        found = rows.get(key, _MISSING)
+        try:
+            row: Row | None = self._rows[table][key]
+        except KeyError:
+            row = self._load(table, key)
+        return row
+
+    def _load(self, table: Table[Row], key: bytes) -> Row | None:
+        """Read a row that is not among the rows in memory, and keep it there."""
+        row: Row | None
+        found = self._older[table].get(key, _MISSING)
         if found is _MISSING:
-            found = self._older[table].get(key, _MISSING)
-            if found is _MISSING:
-                try:
-                    data = self._dbs[table.family].get(key)
-                except Exception as error:
-                    raise translate(error, self.path) from error
-                found = None if data is None else table.decode(data)
-            rows[key] = found  # also that there is none: a claim's id is asked for more than once
-        row: Row | None = found
+            try:
+                data = self._dbs[table.family].get(key)
+            except Exception as error:
+                raise translate(error, self.path) from error
+            row = None if data is None else table.decode(data)
+        else:
+            row = found
+        self._rows[table][key] = row  # also that there is none: a claim's id is asked for more than once
         return row
 
     def due(self, until_ms: int, most: int = NO_LIMIT) -> Iterable[bytes]:

@@ -58,7 +58,6 @@ from vacancy.resources.fold.nodes.machines import (
     fold_identified_report,
     fold_retired_incarnation,
     of_incarnation,
-    with_machine,
 )
 from vacancy.resources.fold.nodes.node_limits import (
     expire_watched_tombstone,
@@ -172,14 +171,16 @@ _EXPIRIES_3: Final[Mapping[bytes, ExpiryHandler]] = {
 _TABLES_3: Final = (*TABLES_1, *NODE_TABLES_3, PROPOSALS, PROPOSAL_ANSWERS)
 
 _UPCASTERS_4: Final[Mapping[type[Any], Upcaster]] = {
-    events.NodeReported: Upcaster(events.NodeReportedV2, with_machine),
     events.NodeRetired: Upcaster(events.NodeRetiredV2, of_incarnation),
     events.ConsumerReplacedV2: Upcaster(events.ConsumerReplacedV3, without_leaving),
     events.OperatorSettingsSet: Upcaster(events.OperatorSettingsSetV2, without_taints),
 }
 _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     **{model: handler for model, handler in _HANDLERS_3.items() if model not in _UPCASTERS_4},
-    events.NodeReportedV2: lambda transaction, event: fold_identified_report(transaction, event.data),
+    events.NodeReported: lambda transaction, event: fold_identified_report(transaction, event.data, None),
+    events.NodeReportedV2: lambda transaction, event: fold_identified_report(
+        transaction, event.data, event.data.machine
+    ),
     events.NodeChanged: lambda transaction, event: fold_identified_change(transaction, event.data),
     events.NodeHeartbeat: lambda transaction, event: fold_identified_heartbeat(transaction, event.data),
     events.NodeRetiredV2: lambda transaction, event: fold_retired_incarnation(transaction, event.data),
@@ -236,9 +237,9 @@ _HANDLERS_5: Final[Mapping[type[Any], Handler]] = {
 _TABLES_5: Final = (*_TABLES_4, NODE_RUNNING)
 
 
-def _fold_reported_6(transaction: Transaction, event: events.NodeReportedV2) -> None:
-    fold_identified_report(transaction, event.data)
-    _take_over(transaction, event.data)
+def _fold_reported_6(transaction: Transaction, data: events.NodeReportedData, machine: str | None) -> None:
+    fold_identified_report(transaction, data, machine)
+    _take_over(transaction, data)
 
 
 def _fold_changed_6(transaction: Transaction, event: events.NodeChanged) -> None:
@@ -259,7 +260,10 @@ def _fold_renamed_6(transaction: Transaction, event: events.NodeRenamed) -> None
 
 _HANDLERS_6: Final[Mapping[type[Any], Handler]] = {
     **_HANDLERS_5,
-    events.NodeReportedV2: _fold_reported_6,
+    events.NodeReported: lambda transaction, event: _fold_reported_6(transaction, event.data, None),
+    events.NodeReportedV2: lambda transaction, event: _fold_reported_6(
+        transaction, event.data, event.data.machine
+    ),
     events.NodeChanged: _fold_changed_6,
     events.NodeRenamed: _fold_renamed_6,
     events.TransactionRequested: lambda transaction, event: fold_transaction(transaction, event.data),

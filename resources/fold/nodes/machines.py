@@ -26,11 +26,9 @@ from vacancy.resources.fold.record_limits import check_limit
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (
     AdoptionData,
-    IdentifiedReportData,
     NodeChangedData,
     NodeData,
-    NodeReported,
-    NodeReportedV2,
+    NodeReportedData,
     NodeRetired,
     NodeRetiredV2,
     RetirementData,
@@ -51,14 +49,6 @@ NO_MACHINE: Final = "-"
 _UNKNOWN: Final = MachineRow()
 
 
-def with_machine(event: NodeReported) -> NodeReportedV2:
-    """A report of an older form: its machine is not known."""
-    data = IdentifiedReportData.model_construct(
-        **{name: getattr(event.data, name) for name in type(event.data).model_fields}
-    )
-    return NodeReportedV2.model_construct(id=event.id, source=event.source, time=event.time, data=data)
-
-
 def of_incarnation(event: NodeRetired) -> NodeRetiredV2:
     """A retirement of an older form: an event of its incarnation."""
     data = RetirementData.model_construct(
@@ -67,20 +57,21 @@ def of_incarnation(event: NodeRetired) -> NodeRetiredV2:
     return NodeRetiredV2.model_construct(id=event.id, source=event.source, time=event.time, data=data)
 
 
-def fold_identified_report(transaction: Transaction, data: IdentifiedReportData) -> None:
-    """A full report, unless another machine sent it than the one that the node is."""
+def fold_identified_report(transaction: Transaction, data: NodeReportedData, machine: str | None) -> None:
+    """A full report, unless another machine sent it than the one that the node is. `machine` is None where the report names none, as
+    those of the older form."""
     key = transaction.key(data.root)
     node, row = transaction.get(NODES, key), transaction.get(MACHINES, key) or _UNKNOWN
     if node is not None and node.retired and data.incarnation in dict(node.incarnations):
         return  # it was retired: only another incarnation brings the node back
-    machine = data.machine or NO_MACHINE
-    if not _may_report(row, machine):
-        _drop_report(transaction, key, row, data, machine)
+    name = machine or NO_MACHINE
+    if not _may_report(row, name):
+        _drop_report(transaction, key, row, data, name)
         return
-    new_name = data.machine is not None and row.machine != data.machine
+    new_name = machine is not None and row.machine != machine
     if new_name:
-        names = _nodes_of(transaction, machine)
-        subject = f"machine {machine} would report as"
+        names = _nodes_of(transaction, name)
+        subject = f"machine {name} would report as"
         count = len({*names, data.root})
         check_limit(
             transaction.rules, subject, count, "nodes", transaction.rules.limits.machine_names, " a cell"
@@ -92,11 +83,11 @@ def fold_identified_report(transaction: Transaction, data: IdentifiedReportData)
     if after is None or (node is not None and after.incarnations == node.incarnations):
         return  # it was read before, or comes too late
     if new_name or row.waiting or data.incarnation in row.strangers:
-        strangers = tuple(name for name in row.strangers if name != data.incarnation)
+        strangers = tuple(one for one in row.strangers if one != data.incarnation)
         name_machine(
             transaction,
             data.root,
-            replace(row, machine=data.machine or row.machine, waiting=False, strangers=strangers),
+            replace(row, machine=machine or row.machine, waiting=False, strangers=strangers),
         )
 
 
@@ -202,7 +193,7 @@ def _may_report(row: MachineRow, machine: str) -> bool:
 
 
 def _drop_report(
-    transaction: Transaction, key: bytes, row: MachineRow, data: IdentifiedReportData, machine: str
+    transaction: Transaction, key: bytes, row: MachineRow, data: NodeReportedData, machine: str
 ) -> None:
     """Count the report of another machine, and close the node unless an operator refused that machine."""
     strangers = (data.incarnation, *(name for name in row.strangers if name != data.incarnation))
