@@ -46,7 +46,9 @@ JUDGED_FROM_MINUTES = 10.0
 HOSTS = ("one", "two")
 _SAMPLE_S = 5.0
 _AWAY_S = 3.0
+_MORE_S = 90.0
 _STOP_S = 170.0
+_READY_S = 180.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,8 +130,16 @@ class Soak:
     """All processes of a soak test, from their start to the result."""
 
     def __init__(
-        self, site: SoakSite, log: Log, broker: Broker | None, arguments: argparse.Namespace
+        self,
+        site: SoakSite,
+        log: Log,
+        broker: Broker | None,
+        arguments: argparse.Namespace,
+        *,
+        enough: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`enough`: whether the load may end once its time is over; otherwise it goes on for up to `_MORE_S` (a test)."""
+        self._enough = enough
         self._site, self._log, self._arguments = site, log, arguments
         self._stores = [site.home / f"store-{host}" for host in HOSTS]
         self._workers = [Worker(f"worker {h}", site.log, s) for h, s in zip(HOSTS, self._stores, strict=True)]
@@ -190,7 +200,9 @@ class Soak:
         choose = random.Random(self._arguments.seed)
         turns: list[Callable[[], str]] = []
         kill_at = self._arguments.every
-        while (at := time.monotonic() - self._started) < seconds:
+        while (at := time.monotonic() - self._started) < seconds or (
+            at < seconds + _MORE_S and not self._enough()
+        ):
             self._sample(at)
             # The last kill is early enough for every process to run again before the load ends.
             if at >= kill_at and at < seconds - min(10.0, self._arguments.every / 2):
@@ -201,7 +213,8 @@ class Soak:
                 killed = turns.pop()()
                 self._kills[killed] += 1
                 print(f"{at:.0f} s: killed {killed}", file=sys.stderr, flush=True)
-            time.sleep(min(_SAMPLE_S, max(0.0, kill_at - at), max(0.0, seconds - at)) + 0.001)
+            rest = seconds - at if at < seconds else _SAMPLE_S
+            time.sleep(min(_SAMPLE_S, max(0.0, kill_at - at) or _SAMPLE_S, rest) + 0.001)
         self._sample(time.monotonic() - self._started)
 
     def _turns(self) -> list[Callable[[], str]]:
@@ -309,7 +322,7 @@ class Worker(SoakProcess):
 
     def wait_ready(self) -> None:
         """Wait until the worker has caught up."""
-        self._process.wait_ready()
+        self._process.wait_ready(_READY_S)
 
     def check(self) -> None:
         """See `SoakProcess`."""
@@ -356,6 +369,7 @@ class Process(SoakProcess):
         """See `SoakProcess`."""
         if self._child.exit_code == 0:
             return
+        self.check()
         self._child.send(None)
         self._child.join(_STOP_S)
         if self._child.exit_code != 0:

@@ -19,7 +19,8 @@ from vacancy.clients.admin.operator import (
     set_operator_settings,
     taints,
 )
-from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.inspection.lookup import nodes
+from vacancy.clients.runtime.bootstrap import installed_registry, tick_entry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.moves.cell_moves import CellMoves
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
@@ -93,6 +94,12 @@ class Changes:
     ) -> None:
         self._scheduler, self._choose, self._timeout_s = scheduler, choose, timeout_s
         self._nodes, self._with_gpus = nodes, with_gpus
+        self._kinds: list[str] = []
+
+    def knows_all_nodes(self) -> bool:
+        """Whether the store has all nodes: what is not reported yet cannot be changed."""
+        known = {node.root for node in nodes(self._scheduler.reader)}
+        return known.issuperset((*self._nodes, *self._with_gpus))
 
     # -- what is asked for --------------------------------------------------------------------------------------
 
@@ -140,7 +147,9 @@ class Changes:
 
     def change(self, held: Outcome) -> Outcome | None:
         """Change a consumer in one of several ways. Returns what it holds then; None: that is not known yet."""
-        kind = self._choose.choice(KINDS)
+        if not self._kinds:  # so that a short load has all of them
+            self._kinds = self._choose.sample(KINDS, len(KINDS))
+        kind = self._kinds.pop()
         try:
             if kind == "update":
                 project = self._choose.choice((LIMITED, "-"))
@@ -172,11 +181,16 @@ class Changes:
 
     def has_passed(self, consumer: str, deadline_ms: int) -> bool:
         """Whether log time has passed this where the consumer holds something, so that no claim with this deadline replaces it
-        any more. In other partitions log time may stand still: moves between cells are settled by what is in the log."""
-        reader = self._scheduler.reader
+        any more. Where nothing else lets log time pass, a tick does. In other partitions it may stand still: moves between cells
+        are settled by what is in the log."""
+        reader, log = self._scheduler.reader, self._scheduler.log
         cells = [cell for cell, _ in self._scheduler.allocations(consumer)]
         partitions = {partition_for(cell, reader.manifest.partitions) for cell in cells}
-        return all(reader.log_time_ms(partition) > deadline_ms for partition in partitions)
+        behind = [one for one in partitions if reader.log_time_ms(one) <= deadline_ms]
+        if behind and log.clock.now_ms() > deadline_ms:
+            with once_more_later():
+                log.send([tick_entry(one, log.partitions) for one in behind])
+        return not behind
 
     def settled(self, consumer: str) -> Outcome | None:
         """What a consumer holds, once all claims for it are decided; a move between cells is finished or undone first. None:

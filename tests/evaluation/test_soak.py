@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections import Counter
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from evaluation import soak
+from evaluation.journal import journal_of
+from evaluation.soak_changes import KINDS
 from evaluation.soak_processes import SoakSite
 from evaluation.soak_report import Sample, judge_memory
 from tests.support.kafka_server import KafkaCluster
@@ -31,17 +34,24 @@ CHANGES = {
 def test_whichever_process_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     soak.add_arguments(parser)
-    arguments = parser.parse_args(["--minutes", "0.7", "--every", "7", "--rate", "200"])
+    # With this seed the broker is the last one: how long it takes to be back depends on the machine.
+    arguments = parser.parse_args(["--minutes", "0.4", "--every", "4.5", "--rate", "100", "--seed", "6"])
     with soak.made_log(f"kafka://{mortal_kafka.servers}/soak-{uuid4().hex[:12]}") as log:
-        site = SoakSite(log.url, tmp_path, arguments.rate, int(time.time() * 1000))
-        found = soak.Soak(site, log, mortal_kafka, arguments).run()
+        site = SoakSite(log.url, tmp_path, arguments.rate, int(time.time() * 1000), deadline_s=8.0)
+        found = soak.Soak(site, log, mortal_kafka, arguments, enough=lambda: has_done_enough(site)).run()
     assert found["ok"], found
     assert found["kills"].keys() == {"worker one", "scheduler one", "publisher", "broker"}
     assert (found["not_judged"], found["not_judged_for"]) == (0, {})
     assert found["events"].keys() >= CHANGES
-    assert found["records"] > 5_000
-    assert found["accepted"] > 100
+    assert found["records"] > 1_000
+    assert found["accepted"] > 50
     assert found["memory"]["worker two"]["first_third_mb"] > 10
+
+
+def has_done_enough(site: SoakSite) -> bool:
+    """Whether the schedulers placed some consumers and changed them in every way, which takes long on a slow machine."""
+    done = Counter(what for host in soak.HOSTS for what, *_ in journal_of(site.journal(f"scheduler-{host}")))
+    return done["placed"] > 80 and done["changing"] > 2 * len(KINDS)
 
 
 def sampled(part: str, lives: int, grows: float) -> list[Sample]:

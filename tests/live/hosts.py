@@ -13,8 +13,11 @@ from evaluation.journal import journal_of
 from evaluation.soak import Process, SoakProcess, Worker
 from evaluation.soak_processes import SoakSite, publish, schedule
 from evaluation.soak_report import judge_state
-from tests.live.site import until, wait_for
+from tests.live.site import WAIT_S, until, wait_for
 from vacancy.streams.log import Log
+
+DEADLINE_S = 8.0
+"""Of claims: when all is stopped, what is open is settled after that."""
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Host:
         """The number of journal lines of these kinds that its scheduler has written."""
         return sum(line[0] in what for line in journal_of(self.site.journal(self.name)))
 
-    def goes_on(self, wait_s: float = 40.0) -> None:
+    def goes_on(self, wait_s: float = WAIT_S) -> None:
         """Wait until its scheduler has placed more consumers."""
         before = self.journal_lines("placed")
         until(lambda: self.journal_lines("placed") > before + 2, f"{self.name} places nothing", wait_s)
@@ -68,7 +71,7 @@ class Fleet:
 @contextmanager
 def fleet(log: Log, home: Path, urls: Sequence[str], *, rate: int = 100) -> Iterator[Fleet]:
     """Start a worker and a scheduler for each of these URLs of the log, and a publisher on the first."""
-    sites = [SoakSite(url, home, rate, int(time.time() * 1000)) for url in urls]
+    sites = [SoakSite(url, home, rate, int(time.time() * 1000), DEADLINE_S) for url in urls]
     publisher = Process("publisher", publish, sites[0])
     hosts = []
     for number, site in enumerate(sites):

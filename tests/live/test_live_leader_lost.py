@@ -25,10 +25,10 @@ def test_a_leader_is_lost_under_load(three_brokers: KafkaCluster, tmp_path: Path
             lost = leader(three_brokers.servers, topic, 0)
             three_brokers.kill(lost)
             for host in running.hosts:
-                host.goes_on(60.0)
+                host.goes_on()
             assert leader(three_brokers.servers, topic, 0) != lost
             three_brokers.restart(lost, wait=False)
-            until(lambda: not check_topic(log.url), "not all replicas are in step again", 60.0)
+            until(lambda: not check_topic(log.url), "not all replicas are in step again")
             found = running.conclude()
         assert found["accepted"] > 50
 
