@@ -28,6 +28,10 @@ from tests.support.tcp_proxy import TcpProxy
 
 VERSION: Final = "4.3.0"
 POM: Final = Path(__file__).parent / "kafka_jars" / "pom.xml"
+FORMATTED_FILE: Final = "bootstrap.checkpoint"
+FORMATTED: Final = Path.home() / ".cache" / "vacancy-tests" / f"kafka-{VERSION}-{FORMATTED_FILE}"
+"""The file that Kafka's tool writes into every storage that it formats; it depends on the version only."""
+
 STARTUP_S: Final = 90.0
 FAR: Final = "FAR"
 
@@ -108,6 +112,21 @@ def free_ports(count: int) -> list[int]:
             one.bind(("127.0.0.1", port))
             found.add(port)
     return list(found)
+
+
+def _new_id() -> str:
+    """A new id, as Kafka writes them."""
+    made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return "A" + made[1:]  # with "-" it would be parsed as an option
+
+
+def _keep(file: Path) -> None:
+    """Keep a file that was formatted for the next cluster. Another process may do the same at the same time."""
+    with contextlib.suppress(OSError):
+        FORMATTED.parent.mkdir(parents=True, exist_ok=True)
+        draft = FORMATTED.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(file, draft)
+        draft.replace(FORMATTED)
 
 
 def _die_with_parent() -> None:
@@ -241,22 +260,34 @@ class KafkaCluster:
         self.close()
 
     def _format(self) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if cluster.startswith("-"):  # it would be parsed as an option
-            cluster = "A" + cluster[1:]
+        cluster = _new_id()
         voters = ",".join(f"{b.node}@127.0.0.1:{b.controller_port}" for b in self._brokers.values())
         for broker in self._brokers.values():
             broker.directory.mkdir(parents=True)
             settings = self._properties(broker, voters)
             text = "".join(f"{name}={value}\n" for name, value in settings.items())
             broker.properties.write_text(text)
-            arguments = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(broker.properties)]
-            done = subprocess.run(
-                self._command(256, arguments), capture_output=True, text=True, timeout=60, check=False
+            data = broker.directory / "data"
+            if not FORMATTED.exists():
+                self._format_one(broker, cluster)
+                _keep(data / FORMATTED_FILE)
+                continue
+            # Kafka's tool takes a second of the processor each time, and writes the same again but for these names.
+            data.mkdir()
+            shutil.copyfile(FORMATTED, data / FORMATTED_FILE)
+            (data / "meta.properties").write_text(
+                f"version=1\ncluster.id={cluster}\nnode.id={broker.node}\ndirectory.id={_new_id()}\n"
             )
-            if done.returncode:
-                reason = " ".join((done.stdout + done.stderr).split())[-300:]
-                raise KafkaNotStarted(f"Kafka's storage could not be formatted: {reason}")
+
+    def _format_one(self, broker: _Broker, cluster: str) -> None:
+        """Format the storage of a broker with Kafka's own tool."""
+        arguments = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(broker.properties)]
+        done = subprocess.run(
+            self._command(256, arguments), capture_output=True, text=True, timeout=STARTUP_S, check=False
+        )
+        if done.returncode:
+            reason = " ".join((done.stdout + done.stderr).split())[-300:]
+            raise KafkaNotStarted(f"Kafka's storage could not be formatted: {reason}")
 
     def _properties(self, broker: _Broker, voters: str) -> dict[str, str]:
         ports = {"PLAINTEXT": broker.port, **broker.more_ports}
