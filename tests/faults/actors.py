@@ -119,7 +119,7 @@ def schedule_forever(site: Site, name: str, seed: int, said: Connection) -> None
                 yield request_of(name, number)
             number = known.asked
             while True:
-                time.sleep(0.006)
+                time.sleep(0.015)
                 journal.write("asked", number)
                 yield request_of(name, number)
                 number += 1
@@ -239,7 +239,7 @@ def publish_forever(site: Site, name: str, roots: tuple[str, ...], seed: int, sa
                 node.change(_tree(node.publisher.root, choose))
             if choose.random() < 0.6:
                 node.flush()
-            time.sleep(choose.uniform(0, 0.02))
+            time.sleep(choose.uniform(0, 0.05))
 
 
 def _tree(root: str, choose: random.Random) -> Tree:

@@ -84,7 +84,12 @@ class Site:
             worker.wait_ready()
             yield worker
 
-    def settle(self, timeout_s: float = 60.0) -> dict[int, int]:
+    def fold(self) -> None:
+        """Fold the log into the store in this process. The store is as a worker leaves it that was stopped."""
+        with self.log() as log:
+            replay(log, self.store, installed_registry())
+
+    def settle(self, timeout_s: float = 90.0) -> dict[int, int]:
         """Wait until the store has folded all records that are in the log now; returns its position."""
         with self.log() as log, self.reader() as reader:
             catch_up_with(reader, log.end(), timeout_s)
@@ -131,7 +136,7 @@ def check_digest(site: Site, beside: Path) -> dict[int, int]:
     return live.position
 
 
-def catch_up_with(reader: StoreReader, ends: Mapping[int, int], timeout_s: float = 60.0) -> None:
+def catch_up_with(reader: StoreReader, ends: Mapping[int, int], timeout_s: float = 90.0) -> None:
     """Let the reader catch up until it is at `ends` or further."""
 
     def there() -> bool:
@@ -141,7 +146,7 @@ def catch_up_with(reader: StoreReader, ends: Mapping[int, int], timeout_s: float
     wait_for(there, timeout_s)
 
 
-def wait_for(look: Callable[[], T], timeout_s: float = 30.0) -> T:
+def wait_for(look: Callable[[], T], timeout_s: float = 90.0) -> T:
     """Call `look` until its result is true; returns the result."""
     give_up_at = time.monotonic() + timeout_s
     while not (found := look()):

@@ -40,8 +40,7 @@ def site(tmp_path: Path) -> Site:
     """A site whose worker has folded the log and was stopped."""
     made = Site.made(tmp_path)
     made.append(CELL, *(report(number) for number in range(1, END)))
-    with made.with_worker():
-        pass
+    made.fold()
     return made
 
 
@@ -321,16 +320,14 @@ def test_a_store_in_use(site: Site) -> None:
             replay(log, site.store, installed_registry())
         site.append(CELL, report(END))
         assert site.settle() == {0: END + 1}  # the first one did not notice
-    with site.with_worker():
-        pass
+    site.fold()
     site.check_whole()
 
 
 def test_a_partition_of_another_store(site: Site, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = Site.made(tmp_path / "other")
-    with other.with_worker():
-        pass
+    other.fold()
     shutil.rmtree(site.store / "p00000")
     shutil.copytree(other.store / "p00000", site.store / "p00000")
     check_error_text(

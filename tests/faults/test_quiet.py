@@ -25,14 +25,15 @@ from vacancy.resources.model.request import RequestGroup, RequestSpec
 CELL = "auto-0"
 ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
 TICK = "vacancy.tick.v1"
+HOLD_MS = 5_000
+"""Of two holds, of which one is confirmed before it ends: also on a slow machine."""
 
 
 def site_of(home: Path, *roots: str) -> Site:
     """A site of nodes with one VCPU each, and no worker."""
     site = Site.made(home)
     site.append(CELL, *(reported(root, [provider(root, VCPU=1)]) for root in roots))
-    with site.with_worker():
-        pass
+    site.fold()
     return site
 
 
@@ -71,12 +72,12 @@ def test_a_hold_ends_without_other_events(tmp_path: Path) -> None:
         Scheduler(log, site.store, installed_registry(), record_requests=False) as scheduler,
     ):
         started = time.time()
-        kept = scheduler.place(PlacementRequest(ONE, consumer="kept", hold_ms=1_000))
-        scheduler.place(PlacementRequest(ONE, consumer="gone", hold_ms=1_000))
+        kept = scheduler.place(PlacementRequest(ONE, consumer="kept", hold_ms=HOLD_MS))
+        scheduler.place(PlacementRequest(ONE, consumer="gone", hold_ms=HOLD_MS))
         assert confirm(log, scheduler.reader, "kept") == [CELL]
         before = log.end()[0]
-        wait_for(lambda: not scheduler.allocations("gone"), 5.0)
-        assert time.time() - started >= 1.0
+        wait_for(lambda: not scheduler.allocations("gone"))
+        assert time.time() - started >= HOLD_MS / 1000
         assert set(types(log.read(0, before, 100))) == {TICK}
         assert scheduler.allocations("kept")
         (free,) = scheduler.candidates(ONE).candidates
@@ -89,17 +90,17 @@ def test_a_deadline_that_passes_while_the_worker_is_down(tmp_path: Path) -> None
     """Two schedulers claim the last VCPU. When their worker comes back, another host's worker has moved log time
     past the deadlines: both verdicts come and go within one commit, and still each knows its outcome."""
     site = site_of(tmp_path, "node-1")
-    with placing(site, 1, 1.0) as one, placing(site, 2, 1.0) as other:
+    with placing(site, 1, 3.0) as one, placing(site, 2, 3.0) as other:
         sent = wait_for(lambda: found if len(found := list(claims_in(site.records()))) == 2 else None) or []
         deadline_ms = max(claim["deadline_ms"] for _, claim in sent)
         with site.worker(tmp_path / "elsewhere") as worker:
             worker.wait_ready()
-            wait_for(lambda: site.records()[0][-1].timestamp_ms > deadline_ms, 10.0)
+            wait_for(lambda: site.records()[0][-1].timestamp_ms > deadline_ms)
         assert types(site.records()[0])[-1] == TICK
         assert one.empty()
         assert other.empty()
         with site.with_worker():
-            outcomes = sorted((one.get(timeout=30), other.get(timeout=30)), key=lambda o: o.status)
+            outcomes = sorted((one.get(timeout=90), other.get(timeout=90)), key=lambda o: o.status)
             site.settle()
     lost, placed = outcomes
     assert (lost.status, lost.lost_claims) == ("no_valid_host", 1)  # it looked again, and the node was full
@@ -140,7 +141,7 @@ def test_without_a_deadline_no_ticks_are_sent(tmp_path: Path, waits: bool) -> No
         if waits:
             with Scheduler(log, site.store, installed_registry(), deadline_s=0.5) as scheduler:
                 scheduler.place(ONE)
-            wait_for(lambda: not site.verdicts(), 5.0)
+            wait_for(lambda: not site.verdicts())
         site.settle()
         before = log.end()
         time.sleep(2.0)

@@ -414,12 +414,14 @@ def varied(rng: random.Random, recipe: Recipe) -> Recipe:
     )
 
 
-def search(rng: random.Random, start: Sequence[Recipe], steps: int) -> Iterator[tuple[Recipe, Cost]]:
-    """Search from these recipes. Yields each that costs a larger share of the budget than any of its kind before.
+def search(
+    rng: random.Random, start: Sequence[tuple[Recipe, Cost]], steps: int
+) -> Iterator[tuple[Recipe, Cost]]:
+    """Search from these recipes, whose cost is known. Yields each that costs a larger share of the budget than any of its kind before.
 
     The search stops at a kind that is over the budget: worse ones take minutes and show nothing new.
     """
-    best = {recipe.kind: (recipe, cost(recipe).share) for recipe in start}
+    best = {recipe.kind: (recipe, found.share) for recipe, found in start}
     for _ in range(steps):
         within = [kind for kind, (_, share) in best.items() if share <= 1]
         if not within:

@@ -45,8 +45,8 @@ from vacancy.resources.state.tables import (
 from vacancy.resources.state.transaction import Changes
 from vacancy.streams.embedded_worker import EmbeddedWorker
 
-RECORDS = int(os.environ.get("VACANCY_FUZZ_RECORDS", "6000"))
-SIZE = 2000
+RECORDS = int(os.environ.get("VACANCY_FUZZ_RECORDS", "3000"))
+SIZE = 2000 if "VACANCY_FUZZ_RECORDS" in os.environ else 1000
 FIRST = int(os.environ.get("VACANCY_SEED", os.environ.get("VACANCY_FUZZ_FIRST", "1")))
 SEEDS = [FIRST] if "VACANCY_SEED" in os.environ else range(FIRST, FIRST + RECORDS // SIZE)
 

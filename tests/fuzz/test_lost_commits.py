@@ -22,7 +22,7 @@ ROUNDS = 5
 """Rounds of one session, in which the reader is never opened again."""
 
 FIRST = int(os.environ.get("VACANCY_SEED", "1"))
-SESSIONS = int(os.environ.get("VACANCY_FUZZ_ROUNDS", "10")) // ROUNDS
+SESSIONS = int(os.environ.get("VACANCY_FUZZ_ROUNDS", "5")) // ROUNDS
 SEEDS = [FIRST] if "VACANCY_SEED" in os.environ else range(1, 1 + SESSIONS)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -75,14 +76,31 @@ class Site:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._commands = ExitStack()
+        self._users: dict[str, Vacancy] = {}
         self.cluster = KafkaCluster(
             directory / "kafka", listeners={"SASL": "SASL_PLAINTEXT"}, properties=PROPERTIES
         )
-        admin = KafkaAdminClient(bootstrap_servers=self.cluster.servers)
-        admin.create_acls(acls_of_the_page())
-        admin.close()
+        try:
+            admin = KafkaAdminClient(bootstrap_servers=self.cluster.servers)
+            admin.create_acls(acls_of_the_page())
+            admin.close()
+        except BaseException:
+            self.cluster.close()
+            raise
 
     def as_(self, role: str) -> Vacancy:
+        """The command lines of a role: one process runs all of them."""
+        if role not in self._users:
+            self._users[role] = self._commands.enter_context(self._user(role))
+        return self._users[role]
+
+    def close(self) -> None:
+        """End the processes of all roles, and the broker."""
+        self._commands.close()
+        self.cluster.close()
+
+    def _user(self, role: str) -> Vacancy:
         home = self.directory / role
         home.mkdir(exist_ok=True)
         (home / "vacancy.toml").write_text(
@@ -99,9 +117,8 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The operator makes the log; the worker follows it."""
-    site = Site(tmp_path_factory.mktemp("acls"))
-    with site.cluster:
-        made = site.as_("operator").run("topics", "create", "--partitions", 1, "--replication", 1)
+    with closing(Site(tmp_path_factory.mktemp("acls"))) as site:
+        made = site.as_("operator").run_shared("topics", "create", "--partitions", 1, "--replication", 1)
         assert made.code == 0, made
         with site.as_("worker").serving("worker", "--web-port", "off", until="caught up"):
             yield site
@@ -117,25 +134,25 @@ def refused(ended: Ended) -> str:
 
 def test_each_role_can_do_its_work(site: Site, tmp_path: Path) -> None:
     file = node_file(tmp_path, "node-1")
-    done = site.as_("publisher").run("publish", "--once", "--file", file, "--store", tmp_path / "none")
+    done = site.as_("publisher").run_shared("publish", "--once", "--file", file, "--store", tmp_path / "none")
     assert done.code == 0, done
-    placed = site.as_("scheduler").run("place", "--resources", "VCPU:1", "--consumer", "c-1")
+    placed = site.as_("scheduler").run_shared("place", "--resources", "VCPU:1", "--consumer", "c-1")
     assert placed.code == 0, placed
-    closed = site.as_("operator").run("provider", "disable", "node-1", "--reason", "fans")
+    closed = site.as_("operator").run_shared("provider", "disable", "node-1", "--reason", "fans")
     assert closed.code == 0, closed
-    checked = site.as_("operator").run("topics", "check")
+    checked = site.as_("operator").run_shared("topics", "check")
     assert checked.code in (0, 5), checked
-    read = site.as_("reader").run("replay", "--into", tmp_path / "copy")
+    read = site.as_("reader").run_shared("replay", "--into", tmp_path / "copy")
     assert read.code == 0, read
-    assert site.as_("reader").run("verify").code == 0
+    assert site.as_("reader").run_shared("verify").code == 0
 
 
 @pytest.mark.parametrize("role", ["publisher", "scheduler", "reader", "worker"])
 def test_only_operators_create_topics_and_read_their_settings(site: Site, role: str) -> None:
     user = site.as_(role)
     other = user.environment["VACANCY_LOG"].replace("/vacancy", "/other")
-    refused(user.run("topics", "create", "--log", other, "--replication", 1))
-    refused(user.run("topics", "check"))
+    refused(user.run_shared("topics", "create", "--log", other, "--replication", 1))
+    refused(user.run_shared("topics", "check"))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +165,7 @@ def test_only_operators_create_topics_and_read_their_settings(site: Site, role: 
     ],
 )
 def test_the_doctor_says_what_a_role_may_do(site: Site, role: str, found: str) -> None:
-    ended = site.as_(role).run("doctor", "--json")
+    ended = site.as_(role).run_shared("doctor", "--json")
     assert ended.code == 0, ended
     checks = json.loads(ended.out)["checks"]
     (permissions,) = (one for one in checks if one["about"] == "permissions")
@@ -158,9 +175,9 @@ def test_the_doctor_says_what_a_role_may_do(site: Site, role: str, found: str) -
 
 def test_a_reader_cannot_write(site: Site, tmp_path: Path) -> None:
     reader = site.as_("reader")
-    refused(reader.run("publish", "--once", "--file", node_file(tmp_path, "node-2")))
-    refused(reader.run("provider", "disable", "node-1"))
+    refused(reader.run_shared("publish", "--once", "--file", node_file(tmp_path, "node-2")))
+    refused(reader.run_shared("provider", "disable", "node-1"))
 
 
 def test_a_publisher_cannot_read_the_log(site: Site, tmp_path: Path) -> None:
-    refused(site.as_("publisher").run("replay", "--into", tmp_path / "copy"))
+    refused(site.as_("publisher").run_shared("replay", "--into", tmp_path / "copy"))

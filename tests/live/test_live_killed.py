@@ -24,7 +24,7 @@ from vacancy.streams.log import Log
 
 pytestmark = pytest.mark.kafka
 
-ROUNDS = int(os.environ.get("VACANCY_LIVE_KILLS", "4"))
+ROUNDS = int(os.environ.get("VACANCY_LIVE_KILLS", "3"))
 CELLS = covering_cells(4)
 PATIENCE_MS = 300_000
 """A dead member would be missed after this time: later than any test waits."""
@@ -37,7 +37,7 @@ def load(log: Log, rng: random.Random) -> Iterator[None]:
     lives: dict[int, int] = {}
 
     def send() -> None:
-        while not stop.wait(rng.uniform(0.0, 0.05)):
+        while not stop.wait(rng.uniform(0.0, 0.15)):
             burst = []
             for _ in range(rng.randrange(1, 80)):
                 node = rng.randrange(300)
@@ -45,7 +45,7 @@ def load(log: Log, rng: random.Random) -> Iterator[None]:
                 burst.append(
                     report(CELLS[node % 4], f"n{node}", life=lives[node], vcpus=rng.randrange(1, 99))
                 )
-            log.send(burst).wait(30)
+            log.send(burst).wait(90)
 
     thread = threading.Thread(target=send)
     thread.start()
