@@ -279,7 +279,7 @@ class WorkerProcess:
         """Spawn it. It can be used after `wait_ready`."""
         self._child = ChildProcess("the worker", _work, *self._arguments, where=f"store {self.store}")
 
-    def wait_ready(self, timeout_s: float = 60.0) -> dict[int, int]:
+    def wait_ready(self, timeout_s: float = 120.0) -> dict[int, int]:
         """Wait until it has folded what was in the log when it started. Returns its position then.
 
         Raises the worker's own error if it failed, VacancyError if it is not ready in time.

@@ -148,7 +148,7 @@ class WorkerCommand:
     def get(self, page: str) -> Answer:
         """One of its pages."""
         try:
-            with urllib.request.urlopen(f"http://{self._address}{page}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{self._address}{page}", timeout=60) as answer:
                 return Answer(answer.status, answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Vacancy, node_file
-from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
+from tests.live.site import WAIT_S, WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
 from tests.support.kafka_server import KafkaCluster, free_ports
 from vacancy.clients.inspection.lookup import nodes
 from vacancy.clients.runtime.bootstrap import installed_registry
@@ -122,6 +122,6 @@ def check_published(publisher: subprocess.Popen[str], store: Path) -> None:
     with StoreReader(store, installed_registry()) as reader:
         until(lambda: "late-1" in {node.root for node in nodes(reader)}, "it did not publish")
     publisher.terminate()
-    _, words = publisher.communicate(timeout=20)
+    _, words = publisher.communicate(timeout=WAIT_S)
     assert publisher.returncode == 0, words
     assert "log does not answer; waiting" in words

@@ -43,7 +43,7 @@ def test_the_broker_is_killed_and_comes_back(mortal_kafka: KafkaCluster, tmp_pat
                 time.sleep(outage_s)
                 cluster.restart(1)
                 for receipt in receipts:
-                    receipt.wait(60)
+                    receipt.wait(90)
                 wait_for(store, log.end())
             status = worker.status()
             assert not status["errors"]

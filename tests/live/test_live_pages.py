@@ -148,7 +148,7 @@ def test_the_faust_command_runs_the_worker(kafka: str, tmp_path: Path) -> None:
 
 def _answers(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=60) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

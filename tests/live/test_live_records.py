@@ -119,7 +119,7 @@ def test_the_worker_is_given_what_the_log_reads(kafka: str) -> None:
         for partition in range(3):
             read: list[Record] = []
             while len(read) < end[partition]:
-                read += log.read(partition, len(read), 1000, timeout_s=10)
+                read += log.read(partition, len(read), 1000, timeout_s=90)
             assert kept.records[partition] == read
             assert all(isinstance(record.timestamp_ms, int) for record in kept.records[partition])
 

@@ -64,7 +64,7 @@ def api_process(kind: str) -> Iterator[Api]:
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
             pipe.close()
-        process.wait(30)
+        process.wait(90)
 
 
 def main(kind: str) -> None:

@@ -31,7 +31,7 @@ def follow(url: str, partition: int, count: int) -> None:
     with open_log(url) as log:
         position = 0
         while position < count:
-            for record in log.read(partition, position, 50, timeout_s=20):
+            for record in log.read(partition, position, 50, timeout_s=90):
                 print(record.offset, record.value.decode().replace("\n", " "), flush=True)
                 position = record.offset + 1
 

@@ -24,7 +24,7 @@ def read_all(log: Log, partition: int, chunk: int = 100) -> list[Record]:
     records: list[Record] = []
     position, end = log.start()[partition], log.end()[partition]
     while position < end:
-        records += log.read(partition, position, chunk, timeout_s=10)
+        records += log.read(partition, position, chunk, timeout_s=90)
         position = records[-1].offset + 1
     return records
 
@@ -41,7 +41,7 @@ def test_a_new_log_holds_its_openings(backend: Any) -> None:
         assert log.start() == {0: 0, 1: 0, 2: 0, 3: 0}
         assert log.end() == {0: 1, 1: 1, 2: 1, 3: 1}
         for partition in range(4):
-            (first,) = log.read(partition, 0, 10, timeout_s=10)
+            (first,) = log.read(partition, 0, 10, timeout_s=90)
             assert (first.partition, first.offset) == (partition, 0)
             assert partition_for(first.key, 4) == partition
 
@@ -88,7 +88,7 @@ def test_entries_come_back_as_they_were(backend: Any) -> None:
     assert len(landed) == 4
     for entry, (partition, offset, timestamp_ms) in zip(entries, landed, strict=True):
         assert partition == partition_for(entry.key, 4)
-        (record,) = log.read(partition, offset, 1, timeout_s=10)
+        (record,) = log.read(partition, offset, 1, timeout_s=90)
         assert record == (partition, offset, timestamp_ms, entry.key.encode(), entry.value)
     assert log.append([]) == []
 
@@ -133,7 +133,7 @@ def test_read_starts_exactly_at_the_offset_and_keeps_the_limit(backend: Any) -> 
     for offset, limit in ((0, 1), (5, 3), (3, 100), (29, 1), (28, 50), (4, 2), (0, 100)):
         records: list[Record] = []
         while len(records) < min(limit, 30 - offset):
-            part = log.read(2, offset + len(records), limit - len(records), timeout_s=10)
+            part = log.read(2, offset + len(records), limit - len(records), timeout_s=90)
             assert 0 < len(part) <= limit - len(records)
             records += part
         assert [r.offset for r in records] == list(range(offset, min(offset + limit, 30)))
@@ -171,10 +171,10 @@ def test_polling_without_waiting_finds_what_was_appended(backend: Any) -> None:
 def test_reading_beyond_the_end_is_an_error(backend: Any) -> None:
     log = backend.create(4)
     with pytest.raises(LogError, match="beyond the end") as raised:
-        log.read(1, 7, 10, timeout_s=10)
+        log.read(1, 7, 10, timeout_s=90)
     for part in (log.name, "partition 1", "offset 7", "0 to 1"):
         assert part in str(raised.value)
-    assert [r.offset for r in log.read(1, 0, 10, timeout_s=10)] == [0]
+    assert [r.offset for r in log.read(1, 0, 10, timeout_s=90)] == [0]
 
 
 def test_reading_records_that_retention_removed_is_an_error(backend: Any) -> None:
@@ -185,10 +185,10 @@ def test_reading_records_that_retention_removed_is_an_error(backend: Any) -> Non
     assert log.end()[1] == 21
     reader = backend.open()
     with pytest.raises(LogError, match="no longer in the log") as raised:
-        reader.read(1, 3, 10, timeout_s=10)
+        reader.read(1, 3, 10, timeout_s=90)
     for part in (log.name, "partition 1", "offset 3", "10 to 21"):
         assert part in str(raised.value)
-    assert reader.read(1, 10, 1, timeout_s=10)[0].value == b"9"
+    assert reader.read(1, 10, 1, timeout_s=90)[0].value == b"9"
 
 
 def test_the_first_offset_after_a_time(backend: Any) -> None:
@@ -222,7 +222,7 @@ def test_the_oldest_records_are_deleted(backend: Any) -> None:
         return
     log.trim(1, 10)
     assert log.start() == {0: 0, 1: 10, 2: 0, 3: 0}
-    assert log.read(1, 10, 1, timeout_s=10)[0].value == b"9"
+    assert log.read(1, 10, 1, timeout_s=90)[0].value == b"9"
     log.trim(1, 5)
     assert log.start()[1] == 10
     log.trim(1, 1_000)  # the last record stays
@@ -282,12 +282,12 @@ def test_a_log_with_another_first_record_has_no_identity(backend: Any, value: by
 def test_receipts_return_the_positions_of_entries(backend: Any) -> None:
     log = backend.create(4)
     receipts = [log.send([NewRecord(CELLS[n % 4], b"%d" % n), NewRecord(CELLS[0], b"+")]) for n in range(50)]
-    landed = [receipt.wait(30) for receipt in receipts]
+    landed = [receipt.wait(90) for receipt in receipts]
     assert all(receipt.done for receipt in receipts)
     assert [receipt.wait(0) for receipt in receipts] == landed
     for n, (first, second) in enumerate(landed):
         assert (first.partition, second.partition) == (n % 4, 0)
-        (record,) = log.read(first.partition, first.offset, 1, timeout_s=10)
+        (record,) = log.read(first.partition, first.offset, 1, timeout_s=90)
         assert int(record.value) == n
     zeros = [place.offset for places in landed for place in places if place.partition == 0]
     assert zeros == sorted(zeros)

@@ -27,7 +27,7 @@ def test_the_position_after_what_was_written() -> None:
     assert log.written == {1: 3, 3: 2}
     assert (log.end(), log.identity(), log.start()) == (inner.end(), inner.identity(), inner.start())
     assert log.offset_after(1, 0) == 0
-    assert [one.value for one in log.read(1, 1, 2, timeout_s=10)] == [b"a", b"b"]
+    assert [one.value for one in log.read(1, 1, 2, timeout_s=90)] == [b"a", b"b"]
     log.trim(1, 2)
     assert inner.start()[1] == 2
     log.close()

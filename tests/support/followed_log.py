@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -67,12 +68,12 @@ class FollowedLog:
 
 def wait_for(reader: StoreReader, position: Mapping[int, int]) -> None:
     """Wait until the reader is at `position`."""
-    pause = threading.Event()
-    for _ in range(10_000):
+    give_up_at = time.monotonic() + 90.0
+    while time.monotonic() < give_up_at:
         reader.catch_up()
         if all(reader.position[partition] >= offset for partition, offset in position.items()):
             return
-        pause.wait(0.001)
+        time.sleep(0.001)
     raise AssertionError(f"the store did not reach {position}, but {reader.position}")
 
 

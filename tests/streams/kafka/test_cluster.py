@@ -91,7 +91,7 @@ def test_a_killed_broker_loses_and_doubles_nothing(log: Log, cluster: KafkaClust
         receipts.append(log.send([NewRecord(cell, b"%d" % (n + i)) for i, cell in enumerate(CELLS)]))
         time.sleep(0.005)
     for receipt in receipts:
-        receipt.wait(60)
+        receipt.wait(90)
     follower.finish({0: 301, 1: 301, 2: 301})
     for partition in range(3):
         assert follower.values[partition] == list(range(partition, 900, 3))

@@ -129,7 +129,7 @@ def test_the_largest_record_passes_and_a_larger_one_stops_the_whole_append(
             log.append([NewRecord(key, b"small"), NewRecord(key, largest + b"x")])
         assert not isinstance(raised.value, LogUnavailable)
         assert log.end() == {0: 2}
-        (read,) = log.read(0, 1, 10, timeout_s=30)
+        (read,) = log.read(0, 1, 10, timeout_s=90)
         assert read.value == largest
         log.append([NewRecord(key, largest), NewRecord(key, b"small"), NewRecord(key, largest)])
         assert log.end() == {0: 5}
@@ -168,8 +168,8 @@ def test_a_topic_of_another_program_has_no_identity(url: str, admin: Any, kafka:
         producer.close()
         with pytest.raises(LogError, match="does not start with a readable"):
             log.identity()
-        assert [(r.key, r.value) for r in log.read(0, 0, 10, timeout_s=10)][:1] == [(b"", b"hello")]
-        assert [(r.key, r.value) for r in log.read(0, 1, 10, timeout_s=10)] == [(b"only a key", b"")]
+        assert [(r.key, r.value) for r in log.read(0, 0, 10, timeout_s=90)][:1] == [(b"", b"hello")]
+        assert [(r.key, r.value) for r in log.read(0, 1, 10, timeout_s=90)] == [(b"only a key", b"")]
 
 
 def test_partitions_added_to_a_log_are_noticed(url: str, openings: Any, admin: Any) -> None:
@@ -195,9 +195,9 @@ def test_the_gap_of_a_transaction_is_reported(url: str, openings: Any, kafka: st
         producer.commit_transaction()
         producer.close()
         log.append([NewRecord("a", b"2")])
-        assert [r.value for r in log.read(0, 1, 1, timeout_s=10)] == [b"1"]
+        assert [r.value for r in log.read(0, 1, 1, timeout_s=90)] == [b"1"]
         with pytest.raises(LogError, match=r"gap.*partition 0.*transactions"):
-            log.read(0, 2, 1, timeout_s=10)
+            log.read(0, 2, 1, timeout_s=90)
 
 
 def test_a_topic_that_is_replaced_while_it_is_read_is_noticed(url: str, openings: Any, admin: Any) -> None:
@@ -205,9 +205,9 @@ def test_a_topic_that_is_replaced_while_it_is_read_is_noticed(url: str, openings
         log.append([NewRecord("a", b"%d" % n) for n in range(50)])
         position = 0
         while position < 51:
-            position += len(log.read(0, position, 100, timeout_s=10))
+            position += len(log.read(0, position, 100, timeout_s=90))
         admin.delete_topics([topic_of(url)])
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while True:
             try:
                 create_log(url, 1, openings(1)).close()
@@ -216,7 +216,7 @@ def test_a_topic_that_is_replaced_while_it_is_read_is_noticed(url: str, openings
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
         with pytest.raises(LogError, match=r"beyond the end.*created again"):
-            log.read(0, position, 100, timeout_s=30)
+            log.read(0, position, 100, timeout_s=90)
 
 
 def test_a_reader_far_behind_reads_everything_in_order(url: str, openings: Any) -> None:
@@ -228,7 +228,7 @@ def test_a_reader_far_behind_reads_everything_in_order(url: str, openings: Any) 
             for p in range(0, 24_000, 1000)
         ]
         for receipt in receipts:
-            receipt.wait(60)
+            receipt.wait(90)
     with open_log(url) as log:
         position = {0: 1, 1: 1, 2: 1}
         seen: dict[int, list[int]] = {0: [], 1: [], 2: []}

@@ -51,13 +51,13 @@ def test_processes_append_and_read_at_once(log: Any) -> None:
     follower = spawn("follow", log.url, 2, 1 + 3 * 45)
     acknowledged: dict[tuple[int, int], str] = {}
     for process in appenders:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=90)
         assert process.returncode == 0
         for line in out.splitlines():
             place, offset, value = line.split(maxsplit=2)
             assert acknowledged.setdefault((int(place), int(offset)), value) == value, "two got one offset"
     assert len(acknowledged) == 3 * 180
-    seen, _ = follower.communicate(timeout=60)
+    seen, _ = follower.communicate(timeout=90)
     for partition in range(4):
         records = log.read(partition, 0, 1000)
         assert [r.offset for r in records] == list(range(len(records)))
@@ -462,7 +462,7 @@ def test_a_full_database_writes_no_incomplete_append(log: Any) -> None:
 
 def test_a_full_disk_writes_no_incomplete_append(log: Any) -> None:
     process = spawn("fill", log.url, 400_000)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=90)
     held, error = out.splitlines()
     assert process.returncode == 0
     assert error.startswith("LogError the disk failed to read or write: nothing was written")
