@@ -37,7 +37,7 @@ class _Shape(NamedTuple):
 
 _SHAPES: Final[dict[Size, _Shape]] = {
     "tiny": _Shape(TINY_NODES, 1, 0.3, 0.1, 0.5),
-    "quick": _Shape(QUICK_NODES, 1, 0.5, 0.2, 0.7),
+    "quick": _Shape(QUICK_NODES, 1, 0.3, 0.2, 0.5),
     "full": _Shape(10_000, 3, 2.0, 0.5, 2.0),
 }
 _RESTART_S: Final = 60.0

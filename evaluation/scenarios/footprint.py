@@ -27,7 +27,7 @@ class _Shape(NamedTuple):
 
 _SHAPES: Final[dict[Size, _Shape]] = {
     "tiny": _Shape(TINY_NODES, 0.3),
-    "quick": _Shape(QUICK_NODES, 0.5),
+    "quick": _Shape(QUICK_NODES, 0.3),
     "full": _Shape(10_000, 5.0),
 }
 

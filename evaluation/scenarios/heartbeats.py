@@ -31,7 +31,7 @@ class _Shape(NamedTuple):
 
 _SHAPES: Final[dict[Size, _Shape]] = {
     "tiny": _Shape(TINY_NODES, 1, 0.3),
-    "quick": _Shape(QUICK_NODES, 1, 0.5),
+    "quick": _Shape(QUICK_NODES, 1, 0.3),
     "full": _Shape(10_000, 3, 3.0),
 }
 

@@ -40,7 +40,7 @@ class _Shape(NamedTuple):
 
 _SHAPES: Final[dict[Size, _Shape]] = {
     "tiny": _Shape(TINY_NODES, ((2, 4),), 1, (0.3, 0.3), 20, 4, 5.0),
-    "quick": _Shape(QUICK_NODES, ((4, 1), (4, 16)), 1, (0.5, 0.5), 12, 2, 20.0),
+    "quick": _Shape(QUICK_NODES, ((4, 1), (4, 8)), 1, (0.3, 0.3), 12, 2, 20.0),
     "full": _Shape(10_000, ((1, 1), (2, 1), (4, 1), (8, 1), (4, 16), (4, 96)), 3, (1.0, 5.0), 100, 8, 20.0),
 }
 _OVERHEAD_S: Final = 4.0

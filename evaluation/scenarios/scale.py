@@ -73,7 +73,7 @@ class _Shape(NamedTuple):
 MORE_WAYS_AT: Final = 100_000
 _SHAPES: Final[dict[Size, _Shape]] = {
     "tiny": _Shape((TINY_NODES,), 10, 0.3, 0.3, 1, (2,), (), 1_000),
-    "quick": _Shape((QUICK_NODES,), 50, 0.3, 0.5, 1, (16,), (), 5_000),
+    "quick": _Shape((QUICK_NODES,), 50, 0.2, 0.3, 1, (8,), (), 5_000),
     "full": _Shape(
         (1_000, 10_000, 100_000, 1_000_000), 300, 0.8, 1.5, 3, (1, 16), (1, 4, 8, 16, 32), 100_000
     ),

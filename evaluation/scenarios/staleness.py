@@ -28,7 +28,7 @@ class _Shape(NamedTuple):
 
 _SHAPES: Final[dict[Size, _Shape]] = {
     "tiny": _Shape(TINY_NODES, 2),
-    "quick": _Shape(QUICK_NODES, 5),
+    "quick": _Shape(QUICK_NODES, 3),
     "full": _Shape(QUICK_NODES, 40),
 }
 """A thousand nodes have one with the rare trait. The load by other claims is measured in other scenarios."""
