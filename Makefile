@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 AT_ONCE ?= 3
 SOURCES := $(shell find resources projections streams clients cli testing placement_api -name '*.py') setup.py
 
-.PHONY: demo test check types tests bench soak explore docs clean
+.PHONY: demo test check types tests bench soak explore docs dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/vacancy demo
@@ -57,6 +57,13 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m tests.support.flow_picture
 	$(BIN)/python -m tests.support.completion_table
 
+# A wheel and a source distribution in dist/, checked, installed in a new virtual environment and run there.
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m tests.support.clean_install dist/*.whl
+
 # The strict editable install is a tree of links, so that type checkers see the packages. It is made again when
 # a file is added, removed or renamed.
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml $(SOURCES)
@@ -73,4 +80,4 @@ $(VENV)/.pip:
 	@touch $(VENV)/.pip
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
