@@ -51,11 +51,16 @@ explore: $(VENV)/.dev
 	VACANCY_PLACEMENT_BACKENDS=placement,memory $(BIN)/pytest -q --timeout 0 tests/placement_api/test_gabbi.py
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 
-# What is generated in docs/, and cli/completion_table.py: tests compare the committed files with the code.
+# What is generated in docs/, and cli/completion_table.py: tests compare the committed files with the code. Then the site, in
+# build/site: no network is used, and a warning is an error.
+docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.support.api_reference
+	$(BIN)/python -m tests.support.reference_pages
+	$(BIN)/python -m tests.support.event_documents
 	$(BIN)/python -m tests.support.flow_picture
 	$(BIN)/python -m tests.support.completion_table
+	$(BIN)/python -m mkdocs build --quiet --strict
 
 # A wheel and a source distribution in dist/, checked, installed in a new virtual environment and run there.
 dist: $(VENV)/.dev

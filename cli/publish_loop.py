@@ -194,7 +194,7 @@ def _check_rules(rules: RuleSet | None, log: Log, has: bool, what: str, option: 
         raise UsageError(
             f"{what} rules version 4, and the rules of this log are not known here",
             where=where,
-            do=f"omit {option}, or allow this user to read the log (docs/trust.md)",
+            do=f"omit {option}, or allow this user to read the log (docs/threat-model.md)",
         )
     if not has:
         raise UsageError(

@@ -112,36 +112,42 @@ class _TomlFile(TomlConfigSettingsSource):
 
 
 class Settings(BaseSettings):
-    """The settings of every command. Use `load_settings` to create them.
-
-    `log`: the log's URL. `store`: the directory of the tables. `cell`: the cell of this node, `auto`, or None if not
-    given. `snapshots`: the directory or URL of snapshots. `archive`: the directory or URL of the log's archive, "" if
-    it has none. `history`: the directory where tables of the past are kept,
-    `history_stores` and `history_mb` (MiB) how many at most. `kafka`: client settings under their own names. `web_host`, `web_port`: address of a worker's HTTP pages
-    (port 0: a free one; "off": none; None: 6066, or a free one if that is in use). `view_memory_mb`: about how much memory
-    the columns of one reader may use, in MiB (None: 256 MiB and 4 KiB for each provider). `allow_devices`,
-    `deny_devices`, `reserve_hugepages`: what a publisher offers of its host (docs/devices.md, docs/numa.md). `parts`: the
-    function, as module:name, that makes the tables of a worker that the `faust` command runs.
-    """
+    """The settings of every command. Use `load_settings` to create them."""
 
     model_config = SettingsConfigDict(env_prefix="VACANCY_", extra="forbid", frozen=True)
 
     log: str = Field(default_factory=lambda: f"sqlite://{state_directory()}/log.db")
+    """The URL of the log."""
     store: Path = Field(default_factory=lambda: state_directory() / "store")
+    """The directory of the tables."""
     cell: str | None = None
+    """The cell of this node. `auto` spreads nodes over all cells. None: the node's cell so far, else `auto`."""
     kafka: dict[str, str] = Field(default_factory=dict)
+    """Settings of the Kafka clients, under Kafka's own names."""
     web_host: str = "127.0.0.1"
+    """The address at which a worker serves its pages (`/ready`, `/status`, `/metrics`)."""
     web_port: Annotated[int, Field(ge=0, le=65_535)] | Literal["off"] | None = None
+    """The port of these pages. 0: a free one. `off`: no pages. None: 6066, or a free one if that is in use."""
     view_memory_mb: Annotated[int, Field(ge=1)] | None = None
+    """About how much memory the columns of one reader may use, in MiB. None: 256 MiB and 4 KiB for each provider."""
     allow_devices: tuple[str, ...] = ()
+    """Rules for the devices that a publisher offers. None given: all (docs/devices.md)."""
     deny_devices: tuple[str, ...] = ()
+    """Rules for the devices that a publisher does not offer (docs/devices.md)."""
     reserve_hugepages: tuple[str, ...] = ()
+    """Hugepages that a publisher does not offer, as CELL:KIB:PAGES (docs/numa.md)."""
     snapshots: str = Field(default_factory=lambda: str(state_directory() / "snapshots"))
+    """The directory or URL of snapshots."""
     archive: str = ""
+    """The directory or URL of the log's archive, "" if it has none. Records that the log lacks are read from there."""
     history: Path = Field(default_factory=lambda: state_directory() / "history")
+    """The directory of tables of the past that were made."""
     history_stores: Annotated[int, Field(ge=1)] = 16
+    """How many tables of the past are kept at most."""
     history_mb: Annotated[int, Field(ge=1)] = 8_192
+    """About how much room tables of the past may take, in MiB."""
     parts: str = "vacancy.clients.runtime.bootstrap:worker_parts"
+    """The function, as module:name, that makes the tables of a worker that the `faust` command runs."""
 
     @field_validator("log")
     @classmethod

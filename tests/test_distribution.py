@@ -87,13 +87,11 @@ def test_it_runs_where_the_source_tree_is_not(built: tuple[Path, Path], tmp_path
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
     (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
     with zipfile.ZipFile(built[0]) as file:
-        file.extractall(site)
+        file.extractall(site)  # noqa: S202 - the wheel that was just built
     # The dependencies are those of this environment. A .pth file in a folder that a .pth file adds is not read, so the
     # editable install of this tree is not found through it.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    program = (
-        "import json, sys; from vacancy.cli import main; print(main.__file__); sys.argv[0] = 'vacancy'; main.main()"
-    )
+    program = "import json, sys; from vacancy.cli import main; print(main.__file__); sys.argv[0] = 'vacancy'; main.main()"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VACANCY_", "PYTHON"))}
     done = subprocess.run(
         [

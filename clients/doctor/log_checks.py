@@ -143,24 +143,26 @@ def _topic_text(partitions: int, replicas: int, configuration: Mapping[str, str]
 def _permissions(topic: frozenset[str] | None, group: str | None, in_group: frozenset[str] | None) -> Check:
     """What this user may do, as the brokers say; nothing is tried."""
     if topic is None:
-        return warning("permissions", "the brokers do not say what this user may do", "see docs/trust.md")
+        return warning(
+            "permissions", "the brokers do not say what this user may do", "see docs/threat-model.md"
+        )
     lacks = [what for operation, what in _ALLOWED_TO if operation not in topic]
     if len(lacks) == len(_ALLOWED_TO):
         return error(
-            "permissions", "this user can neither read the topic nor append to it", "see docs/trust.md"
+            "permissions", "this user can neither read the topic nor append to it", "see docs/threat-model.md"
         )
     if lacks:
         can = "publish inventory" if lacks == ["read"] else "read, replay and verify"
         return warning(
             "permissions",
             f"{CANNOT_READ if lacks == ['read'] else 'this user cannot append to'} the topic: it can {can}, and nothing else",
-            "give it the permissions of its role (docs/trust.md), if it needs more",
+            "give it the permissions of its role (docs/threat-model.md), if it needs more",
         )
     if group is not None and in_group is not None and "READ" not in in_group:
         return warning(
             "permissions",
             f"this user can read and append; it cannot join group {group}, so it can claim but cannot run a worker",
-            "give a worker's user Read on groups that begin with vacancy- (docs/trust.md)",
+            "give a worker's user Read on groups that begin with vacancy- (docs/threat-model.md)",
         )
     more = ", and join the group of the store's workers" if in_group else ""
     return ok("permissions", f"this user can read the topic and append to it{more}")

@@ -40,7 +40,7 @@ PROPERTIES = {
 
 def acls_of_the_page() -> list[ACL]:
     """The permissions that the page's `kafka-acls` commands give."""
-    text = (ROOT / "docs/trust.md").read_text().replace("\\\n", " ")
+    text = (ROOT / "docs/threat-model.md").read_text().replace("\\\n", " ")
     commands = re.findall(r"^kafka-acls\.sh .*$", text, re.M)
     found = []
     for command in commands:
