@@ -58,6 +58,16 @@ def parse_opening(record: Record, name: str) -> LogIdentity:
     return LogIdentity(log, partitions)
 
 
+def opening_rules_version(record: Record) -> int:
+    """The version of the rules in a `log.opened` record. 1 for any other record."""
+    if not is_opening(record):
+        return 1
+    data = json.loads(record.value).get("data")
+    rules = data.get("rules") if isinstance(data, dict) else None
+    version = rules.get("version") if isinstance(rules, dict) else None
+    return version if isinstance(version, int) else 1
+
+
 def check_openings(partitions: int, openings: Sequence[NewRecord]) -> list[NewRecord]:
     """Sort `openings` by partition. Raises UsageError unless there is exactly one for each partition."""
     if partitions < 1:

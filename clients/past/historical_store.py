@@ -21,13 +21,14 @@ from vacancy.clients.past.points import Point, check_position_exists, parse_poin
 from vacancy.clients.past.store_cache import Lease, StoreCache
 from vacancy.clients.replay_tool.parallel import default_processes, replay_processes
 from vacancy.clients.replay_tool.replay import BULK_RECORDS, fold_up_to
+from vacancy.clients.runtime.bootstrap import unchecked_store
 from vacancy.projections.changefeed.shared_ring import ring_path
 from vacancy.projections.snapshots.manifest import SnapshotManifest
 from vacancy.projections.snapshots.restoring import check_supported, restore_files
 from vacancy.projections.snapshots.storage import SnapshotStorage
 from vacancy.projections.store.manifest import FORMAT
 from vacancy.projections.store.rocksdb import DIRECTORY_MODE, translated
-from vacancy.projections.store.store import Store, partition_path
+from vacancy.projections.store.store import partition_path
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import LogError, StoreError
@@ -150,7 +151,7 @@ class HistoricalStores:
                 first = first or error
                 shutil.rmtree(into, ignore_errors=True)
                 continue
-            self._fold(identity, base, position, into, start, progress)
+            self._fold(base, position, into, start, progress)
             return
         raise first or StoreError("there are no tables to start with", where=str(into))
 
@@ -186,7 +187,6 @@ class HistoricalStores:
 
     def _fold(
         self,
-        identity: LogIdentity,
         base: _Base,
         position: Mapping[int, int],
         into: Path,
@@ -211,14 +211,13 @@ class HistoricalStores:
                 client_settings=others.client_settings,
             )
         else:
-            self._fold_here(identity, position, into, start, total, progress)
+            self._fold_here(position, into, start, total, progress)
         for partition in position:
             # Nobody will write it, so nobody needs its 4 MiB. Its name says that the partition is whole.
             os.truncate(ring_path(partition_path(into, partition)), 0)
 
     def _fold_here(
         self,
-        identity: LogIdentity,
         position: Mapping[int, int],
         into: Path,
         start: Mapping[int, int],
@@ -226,13 +225,7 @@ class HistoricalStores:
         progress: Progress | None,
     ) -> None:
         end, done = self._log.end(), 0
-        with Store(
-            into,
-            log=identity.log,
-            partitions=identity.partitions,
-            registry=self._registry,
-            bulk=total >= BULK_RECORDS,
-        ) as tables:
+        with unchecked_store(into, self._log, self._registry, bulk=total >= BULK_RECORDS) as tables:
             for partition, at in tables.position().items():
                 # Where the log has lost the next record, nothing is folded, and there is nothing to compare with.
                 if at >= start[partition]:

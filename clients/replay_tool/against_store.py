@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from vacancy.clients.replay_tool.parallel import deal
 from vacancy.clients.replay_tool.replay import Progress, fold_up_to
 from vacancy.clients.replay_tool.row_text import comparable_bytes, key_text, row_fields
-from vacancy.clients.runtime.bootstrap import installed_registry, open_store
+from vacancy.clients.runtime.bootstrap import installed_registry, open_store, unchecked_store
 from vacancy.clients.runtime.child_process import ChildProcess, wait_for_any
 from vacancy.clients.runtime.garbage_collector import spare_collector
 from vacancy.projections.reader.store_reader import StoreReader
@@ -162,16 +162,12 @@ def _run(
 ) -> None:
     """The spawned process: compares the partitions of `marks` one after the other."""
     registry = installed_registry()
-    with open_log(url, **settings) as log:
-        named = log.identity()
-        with Store(
-            scratch, log=named.log, partitions=named.partitions, registry=registry, bulk=True
-        ) as tables:
-            spare_collector()
-            for partition, given in marks.items():
-                with StoreReader(store, registry, with_view=False, partitions=(partition,)) as reader:
-                    parent.send(_compare(parent, log, tables, reader, partition, given))
-                tables.release(partition)
+    with open_log(url, **settings) as log, unchecked_store(scratch, log, registry, bulk=True) as tables:
+        spare_collector()
+        for partition, given in marks.items():
+            with StoreReader(store, registry, with_view=False, partitions=(partition,)) as reader:
+                parent.send(_compare(parent, log, tables, reader, partition, given))
+            tables.release(partition)
     parent.send(None)
 
 

@@ -18,11 +18,10 @@ from vacancy.clients.replay_tool.replay import (
     remaining,
     replay,
 )
-from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.runtime.bootstrap import installed_registry, unchecked_store
 from vacancy.clients.runtime.child_process import ChildProcess, wait_for_any
 from vacancy.clients.runtime.garbage_collector import spare_collector
 from vacancy.projections.store.digest import partition_digest, store_digest
-from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import VacancyError
 from vacancy.streams.log import open_log
@@ -147,11 +146,8 @@ def _run(
 ) -> None:
     """The spawned process: sends `_Folded`, `_Finished` and `_Failed`, and None at the end."""
     with open_log(url, **settings) as log:
-        identity = log.identity()
         registry = installed_registry()
-        with Store(
-            path, log=identity.log, partitions=identity.partitions, registry=registry, bulk=bulk
-        ) as tables:
+        with unchecked_store(path, log, registry, bulk=bulk) as tables:
             spare_collector()
             for partition, end in ends.items():
                 folded, sent_at = 0, time.monotonic()

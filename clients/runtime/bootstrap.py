@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -16,11 +17,12 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import ResourceClass
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
-from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.errors import LogError, UsageError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.streams.log import Log, create_log
+from vacancy.streams.log_identity import opening_rules_version
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.position_check import check_position
 from vacancy.streams.projection_protocol import WorkerParts
@@ -165,7 +167,7 @@ def open_store(path: Path, log: Log, registry: Registry, *, bulk: bool = False) 
     Raises `StoreMismatch` if the store was folded from another log, and `LogError` if the log ends before the store's
     position or no longer has the records after it.
     """
-    store = _unopened(path, log, registry, bulk=bulk)
+    store = unchecked_store(path, log, registry, bulk=bulk)
     try:
         start, end = log.start(), log.end()
         for partition, position in store.position().items():
@@ -176,14 +178,32 @@ def open_store(path: Path, log: Log, registry: Registry, *, bulk: bool = False) 
     return store
 
 
-def _unopened(path: Path, log: Log, registry: Registry, *, bulk: bool = False) -> Store:
+def unchecked_store(path: Path, log: Log, registry: Registry, *, bulk: bool = False) -> Store:
+    """The store at `path` for writing, as `open_store`, but no partition is opened yet, and no position is checked."""
     identity = log.identity()
-    return Store(path, log=identity.log, partitions=identity.partitions, registry=registry, bulk=bulk)
+    return Store(
+        path,
+        log=identity.log,
+        partitions=identity.partitions,
+        registry=registry,
+        first_rules=_first_rules(log),
+        bulk=bulk,
+    )
+
+
+def _first_rules(log: Log) -> int:
+    """The version of the rules with which the log begins. 1 where its first record cannot be read: that is reported where
+    it is folded."""
+    with contextlib.suppress(LogError):
+        for partition, offset in log.start().items():
+            for record in log.read(partition, offset, 1, timeout_s=1.0):
+                return opening_rules_version(record)
+    return 1
 
 
 def worker_parts(log: Log, path: Path, digest_interval: DigestInterval = DIGEST_INTERVAL) -> WorkerParts:
     """The parts of a worker on the store at `path`, which several workers may share. No partition is opened yet."""
-    return live_parts(_unopened(path, log, installed_registry()), digest_interval)
+    return live_parts(unchecked_store(path, log, installed_registry()), digest_interval)
 
 
 def live_parts(store: Store, digest_interval: DigestInterval = DIGEST_INTERVAL) -> WorkerParts:

@@ -40,7 +40,8 @@ def partition_path(store: Path, partition: int) -> Path:
 class Store:
     """A directory of partitions, folded from one log. Satisfies the worker's projection protocol.
 
-    Opening one that was folded from another log raises `StoreMismatch`. `bulk` is for folding many records that nobody follows
+    Opening one that was folded from another log raises `StoreMismatch`. `first_rules` is the version of the rules with which
+    the log begins: the tables of new partitions are made for it (`PartitionStore`). `bulk` is for folding many records that nobody follows
     (`PartitionStore`).
     """
 
@@ -52,10 +53,11 @@ class Store:
         partitions: int,
         registry: Registry,
         versions: RulesVersions = RULES_VERSIONS,
+        first_rules: int = 1,
         bulk: bool = False,
     ) -> None:
         self.path = path
-        self._bulk = bulk
+        self._first_rules, self._bulk = first_rules, bulk
         self.registry = registry
         self.versions = versions
         found = read_manifest(path)
@@ -87,7 +89,14 @@ class Store:
         found = self._open.get(partition)
         if found is None:
             path = partition_path(self.path, partition)
-            found = PartitionStore(path, self.manifest.store, self.registry, self.versions, bulk=self._bulk)
+            found = PartitionStore(
+                path,
+                self.manifest.store,
+                self.registry,
+                self.versions,
+                first_rules=self._first_rules,
+                bulk=self._bulk,
+            )
             self._open[partition] = found
         return found
 

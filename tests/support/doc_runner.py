@@ -6,8 +6,10 @@ A block that begins with ```` ```console ```` has lines `$ command`, each follow
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,10 +21,29 @@ HOME = "/home/ada"
 
 _BLOCK = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STARTED_S = 90.0
+_SHELL_SYNTAX = re.compile("[|&;<>()$`*?]")
+_QUOTED = re.compile("'[^']*'")
+
+# Runs several command lines in one process: starting a process takes longer than most commands.
+_SHELL = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from vacancy.cli.main import main
+answers = sys.stdout
+for line in sys.stdin:
+    sys.argv = json.loads(line)
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        main()
+    print(json.dumps(output.getvalue()), file=answers, flush=True)
+"""
 
 
 class DocSession:
-    """Runs commands in `home`, without any setting of the user. `close` stops the worker."""
+    """Runs commands in `home`, without any setting of the user. `close` stops the worker.
+
+    All `vacancy` commands run in one process, except those with syntax of the shell.
+    """
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -30,6 +51,7 @@ class DocSession:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**kept, "HOME": str(home), "PATH": path, "TERM": "dumb"}
         self._worker: subprocess.Popen[bytes] | None = None
+        self._shell: subprocess.Popen[str] | None = None
 
     def answers(self, page: str) -> str:
         """The page with the output of this run."""
@@ -39,6 +61,8 @@ class DocSession:
         """The output of one command, standard error included."""
         if command == "vacancy worker":
             output = self._start_worker()
+        elif command.startswith("vacancy ") and not _SHELL_SYNTAX.search(_QUOTED.sub("", command)):
+            output = self._run_shared(command)
         else:
             done = subprocess.run(
                 ["bash", "-c", command],
@@ -54,7 +78,10 @@ class DocSession:
         return output.replace(str(self.home), HOME)
 
     def close(self) -> None:
-        """Stop the worker."""
+        """Stop the worker, and the process of the commands."""
+        if self._shell is not None:
+            self._shell.communicate()
+            self._shell = None
         if self._worker is not None:
             self._worker.terminate()
             assert self._worker.wait(_STARTED_S) == 0
@@ -67,6 +94,23 @@ class DocSession:
             return found[0]
         commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
         return "```console\n" + "".join(f"$ {one}\n{self.output(one)}" for one in commands) + "```"
+
+    def _run_shared(self, command: str) -> str:
+        if self._shell is None:
+            self._shell = subprocess.Popen(
+                [sys.executable, "-c", _SHELL],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=self.home,
+                env=self.environment,
+            )
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        self._shell.stdin.write(json.dumps(shlex.split(command)) + "\n")
+        self._shell.stdin.flush()
+        output: str = json.loads(self._shell.stdout.readline())
+        return output
 
     def _start_worker(self) -> str:
         file = self.home / "worker.out"

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.support.events_json import LOG
 from tests.support.ports_class import REGISTRY
 from vacancy.projections.store.store import Store
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 """These tests open a few hundred stores; in memory they need not wait for a disk."""
@@ -20,6 +21,8 @@ FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 def opened_store(partitions: int = 1) -> Iterator[Store]:
     with (
         tempfile.TemporaryDirectory(prefix="vacancy-test-", dir=FAST) as directory,
-        Store(Path(directory), log=LOG, partitions=partitions, registry=REGISTRY) as store,
+        Store(
+            Path(directory), log=LOG, partitions=partitions, registry=REGISTRY, first_rules=RULES_VERSION
+        ) as store,
     ):
         yield store
