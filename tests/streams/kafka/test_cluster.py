@@ -37,7 +37,7 @@ def log(cluster: KafkaCluster, openings: Any) -> Iterator[Log]:
 
 
 def wait_until_whole(url: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while check_topic(url):
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -68,7 +68,7 @@ class Follower(threading.Thread):
 
     def finish(self, until: dict[int, int]) -> None:
         self.until = until
-        self.join(60)
+        self.join(90)
         assert not self.is_alive(), (
             f"at {self.values and {p: len(v) for p, v in self.values.items()}} of {until}"
         )
@@ -115,7 +115,7 @@ def test_a_log_opens_while_any_broker_is_down(log: Log, cluster: KafkaCluster) -
         for _ in range(10):
             asked_at = time.monotonic()
             assert opened.end() == {0: 2, 1: 2, 2: 2}
-            assert time.monotonic() - asked_at < 5
+            assert time.monotonic() - asked_at < 20
             time.sleep(0.2)
 
 
@@ -133,7 +133,7 @@ def test_without_two_replicas_appends_fail_and_nothing_is_lost(log: Log, cluster
     for node in (1, 2, 3):
         cluster.restart(node, wait=False)
     assert receipt.wait(90)[0].offset == 2
-    assert log.append([NewRecord(CELLS[0], b"2")], timeout_s=60)[0].offset == 3
+    assert log.append([NewRecord(CELLS[0], b"2")], timeout_s=90)[0].offset == 3
     follower.finish({0: 4, 1: 1, 2: 1})
     assert follower.values[0] == [0, 1, 2]
     wait_until_whole(log.url)
