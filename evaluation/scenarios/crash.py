@@ -22,7 +22,6 @@ from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenari
 
 NAME: Final = "crash"
 SCHEDULERS: Final = 4
-IN_FLIGHT: Final = 8
 _RELEASED: Final = 4
 """Each fourth placed consumer is released at once."""
 
@@ -33,12 +32,14 @@ class _Shape(NamedTuple):
     before_s: float
     down_s: float
     after_s: float
+    in_flight: int
+    """For each scheduler."""
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(TINY_NODES, 1, 0.3, 0.1, 0.5),
-    "quick": _Shape(QUICK_NODES, 1, 0.3, 0.2, 0.5),
-    "full": _Shape(10_000, 3, 2.0, 0.5, 2.0),
+    "tiny": _Shape(TINY_NODES, 1, 0.3, 0.1, 0.5, 4),
+    "quick": _Shape(QUICK_NODES, 1, 0.3, 0.2, 0.5, 4),
+    "full": _Shape(10_000, 3, 2.0, 0.5, 2.0, 8),
 }
 _RESTART_S: Final = 60.0
 
@@ -62,7 +63,7 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
             ScenarioResult(
                 NAME,
                 name,
-                site.conditions(SCHEDULERS, IN_FLIGHT, shape.before_s + shape.down_s + shape.after_s),
+                site.conditions(SCHEDULERS, shape.in_flight, shape.before_s + shape.down_s + shape.after_s),
                 figures.all(),
                 {**outcome_counts(done), **found.counts()},
                 notes,
@@ -76,7 +77,10 @@ def _kill_once(
     """Kill and restart the store under load. Returns what was killed."""
     # The schedulers go on until some time after the store is back, and how long that takes is not known before.
     placing = site.place_jobs(
-        SCHEDULERS, IN_FLIGHT, seconds=shape.before_s + shape.down_s + _RESTART_S, release_every=_RELEASED
+        SCHEDULERS,
+        shape.in_flight,
+        seconds=shape.before_s + shape.down_s + _RESTART_S,
+        release_every=_RELEASED,
     )
     processes.start(placing)
     time.sleep(max(0.0, placing[0].start_at + shape.before_s - time.monotonic()))

@@ -17,18 +17,19 @@ from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenari
 
 NAME: Final = "footprint"
 SCHEDULERS: Final = 4
-IN_FLIGHT: Final = 8
 
 
 class _Shape(NamedTuple):
     nodes: int
     seconds: float
+    in_flight: int
+    """For each scheduler."""
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(TINY_NODES, 0.3),
-    "quick": _Shape(QUICK_NODES, 0.3),
-    "full": _Shape(10_000, 5.0),
+    "tiny": _Shape(TINY_NODES, 0.3, 4),
+    "quick": _Shape(QUICK_NODES, 0.3, 4),
+    "full": _Shape(10_000, 5.0, 8),
 }
 
 
@@ -39,7 +40,7 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
         filled = site.candidate.footprint()
         with site.schedulers(SCHEDULERS) as processes:
             plan.progress(f"{name}: placing")
-            done = site.place(processes, IN_FLIGHT, seconds=shape.seconds)
+            done = site.place(processes, shape.in_flight, seconds=shape.seconds)
             after = site.candidate.footprint()
         found = site.audited()
         placed = sum(len(one.placed) for one in done)
@@ -61,7 +62,7 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
             ScenarioResult(
                 NAME,
                 name,
-                site.conditions(SCHEDULERS, IN_FLIGHT, shape.seconds),
+                site.conditions(SCHEDULERS, shape.in_flight, shape.seconds),
                 figures.all(),
                 {**outcome_counts(done), **found.counts()},
                 (site.about.processes, *found.examples, *reasons(done)),

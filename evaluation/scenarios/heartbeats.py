@@ -19,7 +19,6 @@ from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenari
 
 NAME: Final = "heartbeats"
 SCHEDULERS: Final = 4
-IN_FLIGHT: Final = 8
 BEATS_IN_FLIGHT: Final = 16
 
 
@@ -27,12 +26,14 @@ class _Shape(NamedTuple):
     nodes: int
     runs: int
     seconds: float
+    in_flight: int
+    """For each scheduler."""
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(TINY_NODES, 1, 0.3),
-    "quick": _Shape(QUICK_NODES, 1, 0.3),
-    "full": _Shape(10_000, 3, 3.0),
+    "tiny": _Shape(TINY_NODES, 1, 0.3, 4),
+    "quick": _Shape(QUICK_NODES, 1, 0.3, 4),
+    "full": _Shape(10_000, 3, 3.0, 8),
 }
 
 
@@ -50,7 +51,9 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
                     break
                 for beats in (False, True):
                     plan.progress(f"{name}: placements {'with' if beats else 'without'} heartbeats")
-                    placing: list[jobs.Job] = [*site.place_jobs(SCHEDULERS, IN_FLIGHT, seconds=shape.seconds)]
+                    placing: list[jobs.Job] = [
+                        *site.place_jobs(SCHEDULERS, shape.in_flight, seconds=shape.seconds)
+                    ]
                     placing.append(
                         jobs.Heartbeats(
                             together(),
@@ -68,7 +71,7 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
             ScenarioResult(
                 NAME,
                 name,
-                site.conditions(SCHEDULERS, IN_FLIGHT, shape.seconds),
+                site.conditions(SCHEDULERS, shape.in_flight, shape.seconds),
                 figures.all(),
                 {**outcome_counts(done), **found.counts()},
                 (*found.examples, *reasons(done)),

@@ -27,7 +27,6 @@ from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenari
 
 NAME: Final = "isolation"
 SCHEDULERS: Final = 3
-IN_FLIGHT: Final = 8
 _ON_THE_HOST: Final = 1
 """How many of the schedulers that place are on the host that is cut off. The one that asks is there, too."""
 
@@ -42,13 +41,15 @@ class _Shape(NamedTuple):
     after_s: float
     host_cut_off_s: float
     """0: hosts are not cut off."""
+    in_flight: int
+    """For each scheduler."""
 
 
 # A quick run shares a store that other scenarios have warmed up.
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(TINY_NODES, 0.0, 0.2, 0.3, 0.3, 0.3),
-    "quick": _Shape(QUICK_NODES, 0.0, 0.3, 0.5, 0.4, 0.0),
-    "full": _Shape(10_000, 3.0, 3.0, 14.0, 4.0, 5.0),
+    "tiny": _Shape(TINY_NODES, 0.0, 0.2, 0.3, 0.3, 0.3, 4),
+    "quick": _Shape(QUICK_NODES, 0.0, 0.3, 0.5, 0.4, 0.0, 4),
+    "full": _Shape(10_000, 3.0, 3.0, 14.0, 4.0, 5.0, 8),
 }
 _RESULT_S: Final = 240.0
 
@@ -105,7 +106,7 @@ def _cut_off(
     """Cut a part off and heal it, while three schedulers place and one asks. `affected`: how many of them meet the part."""
     cut_off_s = shape.cut_off_s if affected == SCHEDULERS else shape.host_cut_off_s
     longest_s = shape.before_s + cut_off_s + shape.after_s + _RESULT_S
-    placing = site.place_jobs(SCHEDULERS, IN_FLIGHT, seconds=longest_s)
+    placing = site.place_jobs(SCHEDULERS, shape.in_flight, seconds=longest_s)
     asking = jobs.Query(placing[0].start_at, most=10**9, seconds=longest_s, pause_s=_QUERY_PAUSE_S)
     processes.start([*placing, asking])
     time.sleep(max(0.0, placing[0].start_at + shape.before_s - time.monotonic()))
@@ -131,7 +132,7 @@ def _cut_off(
     return ScenarioResult(
         NAME,
         site.candidate.name,
-        site.conditions(SCHEDULERS, IN_FLIGHT, shape.before_s + cut_off_s + shape.after_s),
+        site.conditions(SCHEDULERS, shape.in_flight, shape.before_s + cut_off_s + shape.after_s),
         figures.all(),
         {**outcome_counts(placed), **found.counts()},
         (f"cut off for {cut_off_s:g} s: {part.what}; {scope}", *found.examples, *reasons(placed)),

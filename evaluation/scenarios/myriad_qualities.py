@@ -40,7 +40,7 @@ class _Shape(NamedTuple):
 
 _SHAPES: Final[dict[Size, _Shape]] = {
     "tiny": _Shape(TINY_NODES, 30, 2, 0.0),
-    "quick": _Shape(QUICK_NODES, 100, 20, 0.03),
+    "quick": _Shape(QUICK_NODES, 60, 20, 0.03),
     "full": _Shape(TINY_NODES, 1_000, 1_000, 1.0),
 }
 _SHARED_MODULES: Final = (

@@ -56,7 +56,7 @@ def last_line(ended: Ended) -> str:
 def remake(admin: Any, log: Log, reports: int) -> None:
     """Delete the topic, and make another log under its name."""
     admin.delete_topics([topic_of(log)])
-    give_up_at = time.monotonic() + 30
+    give_up_at = time.monotonic() + 90
     while True:
         try:
             made = new_log(log.url, log.partitions, installed_registry())

@@ -15,7 +15,7 @@ from uuid import UUID
 from tests.placement_api.api_process import Answer, Api, api_process
 
 SEED = int(os.environ.get("VACANCY_SEED", "1"))
-REQUESTS = int(os.environ.get("VACANCY_PLACEMENT_REQUESTS", "400"))
+REQUESTS = int(os.environ.get("VACANCY_PLACEMENT_REQUESTS", "250"))
 
 CLASSES = ("VCPU", "MEMORY_MB", "CUSTOM_GOLD", "CUSTOM_IRON", "CUSTOM_NOBODY")
 TRAITS = ("HW_CPU_X86_AVX", "MISC_SHARES_VIA_AGGREGATE", "CUSTOM_A", "CUSTOM_B", "CUSTOM_NOBODY")
