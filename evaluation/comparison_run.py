@@ -39,6 +39,8 @@ GENERAL: Final = "comparison.json"
 """The file with the machine, the headers of the scenarios and what the adapters say; each other file has the results of a pair."""
 
 _LATE_S: Final = 90.0
+_LATE_SHARE: Final = 0.25
+"""How late the whole may be, as a share of its time, before pairs are skipped: a full comparison then ends within 75 minutes."""
 _CLEAN_UP_S: Final = 60.0
 
 Progress = Callable[[str], None]
@@ -96,7 +98,7 @@ def run_comparison(
                 f"{number + 1} of {len(pairs)}: {scenario.name}, {name}; {_clock(schedule.left_s())} left"
             )
             each_s = schedule.share_s(number)
-            if each_s <= 0:
+            if each_s == 0:
                 found = {
                     **_nothing(scenario, name),
                     "skipped": f"its share of {_clock(schedule.budget_s)} was over",
@@ -193,23 +195,23 @@ class Schedule:
         return self.budget_s - self._saved_s - self.worked_s()
 
     def share_s(self, number: int, worked_s: float | None = None) -> float:
-        """The time of a pair. Those with the same candidate or scenario in a row share the time until their last one is due. The
-        first of a row always has its part of the whole, so that no candidate is left out because others took too long. 0 or less:
-        nothing is left. `worked_s`: None: that until now."""
+        """The time of a pair. Those with the same candidate or scenario in a row share the time until their last one is due. Each
+        has at least its part of the whole, so that none is left out because others took too long: what they were late by is made up
+        by what later pairs leave. 0: the whole is too late for that, by `_LATE_SHARE`. `worked_s`: None: that until now."""
         worked_s = self.worked_s() if worked_s is None else worked_s
-        start, end = number, number + 1
+        end = number + 1
         for side in (0, 1):
-            first = last = number
-            while first > 0 and self._pairs[first - 1][side] == self._pairs[number][side]:
-                first -= 1
+            last = number
             while last + 1 < len(self._pairs) and self._pairs[last + 1][side] == self._pairs[number][side]:
                 last += 1
-            start, end = min(start, first), max(end, last + 1)
+            end = max(end, last + 1)
         over_s = worked_s + sum(self._parts_s[one] for one in self._done if one < end)
         to_run = [one for one in range(number, end) if one not in self._done]
         row_s = sum(self._parts_s[one] for one in to_run)
+        if over_s > (1 + _LATE_SHARE) * self.budget_s:
+            return 0.0
         share_s = (sum(self._parts_s[:end]) - over_s) * self._parts_s[number] / row_s
-        return max(share_s, self._parts_s[number]) if number == start else share_s
+        return max(share_s, self._parts_s[number])
 
 
 class TimeLimitExceeded(BaseException):
