@@ -81,6 +81,9 @@ PASSING_CACHED = 2_000
 PASSING_S = 5.0
 """And how long they are kept at least where fewer come: memory is that of what is under way, whatever came before."""
 
+ROWS_STAGED = 250_000
+"""Changed rows that a fold in bulk keeps in memory before it commits them."""
+
 _PASSING = (ALLOCATIONS, VERDICTS, REQUESTS, DEADLINES)
 _MISSING: Any = object()
 _NO_ROWS: dict[bytes, Any] = {}
@@ -102,6 +105,11 @@ def supported_rules(version: int, versions: RulesVersions, path: Path) -> RuleSe
             do="upgrade vacancy on this host, or use another --store",
         )
     return versions.of(version)
+
+
+def _count(changes: Changes) -> int:
+    """The number of rows."""
+    return sum(map(len, changes.values()))
 
 
 def _nodes_last(image: Images) -> bool:
@@ -274,6 +282,11 @@ class PartitionStore:
         if (deadlines := changes.get(DEADLINES)) is not None:
             self._deadlines.stage(deadlines)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a commit is due, to make room in memory."""
+        return _count(self._staged) >= ROWS_STAGED or _count(self._rows) > ROWS_CACHED
+
     def staged(self, table: Table[Row]) -> dict[bytes, Row | None]:
         """The rows of a table that the next commit writes; None: it deletes the row."""
         return dict(self._staged.get(table, ()))
@@ -362,7 +375,7 @@ class PartitionStore:
 
     def _drop_old_rows(self) -> None:
         """Drop rows from memory that are not likely to be read again."""
-        if len(self._rows) > TABLES_CACHED or sum(map(len, self._rows.values())) > ROWS_CACHED:
+        if len(self._rows) > TABLES_CACHED or _count(self._rows) > ROWS_CACHED:
             self._older, self._rows = self._rows, defaultdict(dict)
         now = monotonic()
         passed = now - self._passed_at > PASSING_S

@@ -31,6 +31,10 @@ from vacancy.resources.state.rows import ContestedRow, VerdictRow
 from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import CONTESTED, DEAD_LETTERS, PARTITION, PARTITION_KEY, VERDICTS
 
+BULK_RECORDS_A_COMMIT = 100_000
+"""The records that a fold in bulk commits at once. They are fewer if they change too many rows (`PartitionStore.is_full`): a row that changes
+with each report of its node is then encoded and written once for all of them."""
+
 
 def partition_path(store: Path, partition: int) -> Path:
     """Where a partition's tables are."""
@@ -69,6 +73,9 @@ class Store:
             write_manifest(path, manifest)
         self.manifest = manifest
         self._open: dict[int, PartitionStore] = {}
+        self._uncommitted: dict[int, tuple[int, Record]] = {}
+        """Only in bulk: partition -> the position after what is staged there, and the record before that position."""
+
         self.on_contested: Callable[[int, bytes, ContestedRow], None] | None = None
         """Called after each commit with the rows of `CONTESTED` that it wrote: (partition, key, row)."""
 
@@ -85,7 +92,12 @@ class Store:
         """Called before a partition is closed."""
 
     def partition(self, partition: int) -> PartitionStore:
-        """A partition's tables, opened if they are not. Raises `StoreInUse` and other `StoreError`s."""
+        """A partition's tables as of its last record, opened if they are not. Raises `StoreInUse` and other `StoreError`s."""
+        tables = self._tables(partition)
+        self._commit_uncommitted(partition, tables)
+        return tables
+
+    def _tables(self, partition: int) -> PartitionStore:
         found = self._open.get(partition)
         if found is None:
             path = partition_path(self.path, partition)
@@ -126,7 +138,10 @@ class Store:
             return
         if self.on_release is not None:
             self.on_release(partition)
-        found.close()
+        try:
+            self._commit_uncommitted(partition, found)
+        finally:
+            found.close()
 
     # -- streams.projection_protocol.Projection ---------------------------------------------------------------
 
@@ -135,13 +150,13 @@ class Store:
         return {p: self.partition(p).local.position for p in range(self.manifest.partitions)}
 
     def apply(self, partition: int, records: Sequence[Record]) -> None:
-        """Fold the next records of a partition and commit them, all or nothing.
+        """Fold the next records of a partition and commit them, all or nothing; in bulk they may be committed later, with others.
 
         Records before the position are skipped; a gap raises `LogError`; `Halt` commits what came before.
         """
-        tables = self.partition(partition)
-        position = tables.local.position
-        last: Record | None = None
+        tables = self._tables(partition)
+        last: Record | None
+        position, last = self._uncommitted.pop(partition, (tables.local.position, None))
         try:
             for record in records:
                 if record.offset < position:
@@ -174,12 +189,22 @@ class Store:
                 self._commit(tables, partition, position, last)
             tables.abandon()  # the failed record may have read what is due
             raise
-        if last is not None:
+        if last is None:
+            return
+        if self._bulk and position - tables.local.position < BULK_RECORDS_A_COMMIT and not tables.is_full:
+            self._uncommitted[partition] = position, last
+        else:
             self._commit(tables, partition, position, last)
+
+    def _commit_uncommitted(self, partition: int, tables: PartitionStore) -> None:
+        """Commit what a fold in bulk has left for later."""
+        if left := self._uncommitted.pop(partition, None):
+            self._commit(tables, partition, *left)
 
     def _commit(self, tables: PartitionStore, partition: int, position: int, last: Record) -> None:
         contested = {} if self.on_contested is None else tables.staged(CONTESTED)
-        tables.commit(position, self.log_time_ms(partition), checksum(last))
+        now = tables.get(PARTITION, PARTITION_KEY)
+        tables.commit(position, 0 if now is None else now.time_ms, checksum(last))
         if self.on_contested is not None:
             for name, row in contested.items():
                 if row is not None:

@@ -141,7 +141,7 @@ class Simulation:
         return self.directory / "store"
 
     def _open(self) -> Store:
-        return Store(self.path, log=LOG, partitions=PARTITIONS, registry=REGISTRY)
+        return Store(self.path, log=LOG, partitions=PARTITIONS, registry=REGISTRY, first_rules=RULES_VERSION)
 
     def run(self, steps: int) -> None:
         self.world.settle()

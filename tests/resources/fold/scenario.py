@@ -23,6 +23,7 @@ from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.claims.quota_ledgers import PARENTS_ID, quota_limit_id
 from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.partitioner import covering_cells
@@ -61,7 +62,9 @@ class Replicas:
         self.registry = Registry([Ports()] if plugins else [])
         self.partition = partition
         self.memory = MemoryState()
-        self.store = Store(directory, log=LOG, partitions=partitions, registry=self.registry)
+        self.store = Store(
+            directory, log=LOG, partitions=partitions, registry=self.registry, first_rules=RULES_VERSION
+        )
 
     def fold(self, record: Record) -> None:
         """Raises what the fold raises; then both are as they were."""
