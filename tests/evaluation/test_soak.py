@@ -44,7 +44,7 @@ def test_whichever_process_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster,
     assert (found["not_judged"], found["not_judged_for"]) == (0, {})
     assert found["events"].keys() >= CHANGES
     assert found["records"] > 1_000
-    assert found["accepted"] > 50
+    assert found["accepted"] > 20
     assert found["memory"]["worker two"]["first_third_mb"] > 10
 
 

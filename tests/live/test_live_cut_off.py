@@ -58,7 +58,7 @@ def test_a_host_is_cut_off_while_another_continues(mortal_kafka: KafkaCluster, t
                 check_reads_go_on(patient, vacancy, read_ms, cut_ms)
                 assert patient.settle(in_time, timeout_s=0.5).status == "unknown"
                 far.scheduler.kill_and_start()
-                until(lambda: near.journal_lines("placed") > placed + 50, "the near host does not go on")
+                until(lambda: near.journal_lines("placed") > placed + 10, "the near host does not go on")
                 time.sleep(max(0.0, too_late.deadline_ms + 2_000 - wall_ms()) / 1000)
                 line.restore()
                 check_settled(patient, vacancy, in_time, too_late)
