@@ -152,7 +152,7 @@ def test_rules_before_version_5_have_no_such_lists(tmp_path: Path) -> None:
         log_of_version(4, f"sqlite://{tmp_path}/log.db")
         file = report(tmp_path, "n1")
         (tmp_path / "running").write_text('["vm-1"]')
-        told = vacancy.run("publish", "--once", "--file", file, "--running", tmp_path / "running").err
+        told = vacancy.run_shared("publish", "--once", "--file", file, "--running", tmp_path / "running").err
         assert "needs rules version 5, and this log follows version 4" in told
         vacancy("replay")
         assert vacancy.json("status")["partitions"][0]["dead_letters"] == 0

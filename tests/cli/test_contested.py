@@ -22,11 +22,11 @@ def test_a_node_that_is_talked_over_is_named_everywhere(tmp_path: Path) -> None:
         with vacancy.worker() as lines:
             with open_log(vacancy.environment["VACANCY_LOG"]) as log:
                 log.append([NewRecord(CELL, reported("node-1", [provider("node-1", VCPU=8)], life=7))])
-                assert vacancy.run(*publish).err == ""
+                assert vacancy.run_shared(*publish).err == ""
                 assert "node-1" in vacancy("candidates", "--resources", "VCPU:1")
                 late = reported("node-1", [provider("node-1", VCPU=99)], life=7, sequence=2)
                 log.append([NewRecord(CELL, late)])
-            warned = vacancy.run(*publish)
+            warned = vacancy.run_shared(*publish)
             assert warned.code == 0
             assert "node node-1 is closed to new claims" in warned.err
             assert "stop the other publisher, or give one of the two another --root" in warned.err
@@ -38,7 +38,7 @@ def test_a_node_that_is_talked_over_is_named_everywhere(tmp_path: Path) -> None:
             why = vacancy("why-not", "node-1", "--resources", "VCPU:1")
             assert "two publishers use this name" in why
             assert "two publishers use this name" in vacancy("show", "provider", "node-1")
-            ended = vacancy.run("place", "--resources", "VCPU:1")
+            ended = vacancy.run_shared("place", "--resources", "VCPU:1")
             assert ended.code == 3, ended
         closed = [json.loads(line) for line in lines if line.startswith("{")]
         assert [line["node"] for line in closed if line["event"].startswith("node closed")] == ["node-1"]

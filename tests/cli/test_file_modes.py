@@ -45,13 +45,13 @@ def test_the_commands_make_files_for_their_user_only(
         umask(bits),
         Vacancy(home, log=f"sqlite://{home}/site/log.db", store=f"{home}/stores/one") as vacancy,
     ):
-        assert vacancy.run("topics", "create").code == 0
-        assert vacancy.run("publish", "--once", "--file", description).code == 0
+        vacancy("topics", "create")
+        vacancy("publish", "--once", "--file", description)
         with vacancy.worker() as said:
-            assert vacancy.run("place", "--resources", "VCPU:1").code == 0
+            vacancy("place", "--resources", "VCPU:1")
             assert wider_than(home, file_mode, directory_mode) == {}
         assert not any("chmod" in line for line in said)
-        assert vacancy.run("replay", "--into", home / "again").code == 0
+        vacancy("replay", "--into", home / "again")
         demo = ("demo", "--nodes", 1, "--schedulers", 1, "--requests", 1, "--keep", home / "demo")
         assert vacancy.run(*demo).code == 0
     names = {path.name for path in home.rglob("*")}

@@ -143,7 +143,7 @@ def test_what_was_held_before_an_activation_is_counted_for_quotas(tmp_path: Path
                 ("quota", "show", "p"),
                 ("usage", "--project", "p", "--against-quota"),
             ):
-                shown = vacancy.run(*words)
+                shown = vacancy.run_shared(*words)
                 assert "2 allocations are not counted yet, from before the log had quotas" in shown.err
                 assert vacancy.json(*words)["uncounted"] == 2
             result = vacancy("rules", "activate", 4)
@@ -154,7 +154,7 @@ def test_what_was_held_before_an_activation_is_counted_for_quotas(tmp_path: Path
                 "left": 0,
                 "reason": "",
             }
-            assert "not counted" not in vacancy.run("quota", "list").err
+            assert "not counted" not in vacancy.run_shared("quota", "list").err
             assert vacancy.json("quota", "list")["limits"][0]["used"] == 2
             result = vacancy.fails(8, "place", "--resources", "VCPU:2", "--project", "p")
             assert "over quota: project p, VCPU: used 2, asked 2, limit 3 " in result

@@ -20,7 +20,7 @@ from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.record import Record
 from vacancy.streams.log import Log, open_log
 
-KILLS = int(os.environ.get("VACANCY_ARCHIVE_KILLS", "3"))
+KILLS = int(os.environ.get("VACANCY_ARCHIVE_KILLS", "2"))
 RNG = random.Random(os.environ.get("VACANCY_SEED", "7"))
 
 

@@ -25,7 +25,7 @@ from vacancy.projections.snapshots.creation import create_snapshot
 from vacancy.projections.snapshots.storage import SnapshotStorage
 from vacancy.resources.model.errors import LogError, UsageError
 
-KILLS = int(os.environ.get("VACANCY_HISTORY_KILLS", "4"))
+KILLS = int(os.environ.get("VACANCY_HISTORY_KILLS", "2"))
 RNG = random.Random(os.environ.get("VACANCY_SEED", "7"))
 
 

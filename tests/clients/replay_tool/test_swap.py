@@ -31,7 +31,7 @@ from vacancy.resources.model.errors import StoreInUse
 from vacancy.resources.state.tables import NODES
 from vacancy.streams.log import open_log
 
-KILLS = int(os.environ.get("VACANCY_REPLAY_KILLS", "4"))
+KILLS = int(os.environ.get("VACANCY_REPLAY_KILLS", "2"))
 RNG = random.Random(os.environ.get("VACANCY_SEED", "13"))
 
 

@@ -199,5 +199,5 @@ def test_a_killed_move_ends_with_one_half_on_sqlite(on_sqlite: Site) -> None:
 
 @pytest.mark.kafka
 def test_a_killed_move_ends_with_one_half_on_kafka(on_kafka: Site) -> None:
-    found = play_all(on_kafka, points(5))
+    found = play_all(on_kafka, points(3))
     assert "finished" in found

@@ -21,7 +21,7 @@ from vacancy.projections.snapshots.creation import create_snapshot
 from vacancy.projections.snapshots.retention import prune
 from vacancy.projections.snapshots.storage import SnapshotStorage
 
-KILLS = int(os.environ.get("VACANCY_SNAPSHOT_KILLS", "4"))
+KILLS = int(os.environ.get("VACANCY_SNAPSHOT_KILLS", "2"))
 RNG = random.Random(os.environ.get("VACANCY_SEED", "7"))
 
 
