@@ -48,8 +48,10 @@ explore: $(VENV)/.dev
 	VACANCY_REPLAY_KILLS=70 $(BIN)/pytest -q --timeout 0 tests/clients/replay_tool/test_swap.py
 	VACANCY_FUZZ_DAMAGES=120 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_damage_at_rest.py tests/fuzz/test_damage_in_use.py tests/fuzz/test_damage_of_kafka.py
 	VACANCY_LIVE_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/live/test_live_killed.py
-	VACANCY_PLACEMENT_REQUESTS=5000 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_differential.py
-	VACANCY_PLACEMENT_BACKENDS=placement,memory $(BIN)/pytest -q --timeout 0 tests/placement_api/test_gabbi.py
+	VACANCY_PLACEMENT_BACKENDS=placement,kafka,memory $(BIN)/pytest -q -s --timeout 0 tests/placement_api/test_gabbi.py
+	VACANCY_PLACEMENT_REQUESTS=10000 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_differential.py
+	VACANCY_PLACEMENT_BRIMS=100 VACANCY_PLACEMENT_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_serve.py tests/placement_api/test_killed.py
+	VACANCY_PLACEMENT_BAD_S=600 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_bad_input.py
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 
 # What is generated in docs/, and cli/completion_table.py: tests compare the committed files with the code. Then the site, in

@@ -25,6 +25,7 @@ from evaluation import (
     trace,
 )
 from evaluation.model import command as model
+from evaluation.placement_api import command as placement_api
 from vacancy.resources.model.errors import VacancyError
 
 
@@ -55,6 +56,10 @@ COMMANDS: dict[str, tuple[Command, str]] = {
         "measures the figures that vacancy must keep, and compares them with the file that has them",
     ),
     "call-path": (call_path, "which modules one placement runs through"),
+    "placement-api": (
+        placement_api,
+        "OpenStack Placement and vacancy's API of it, side by side through HTTP",
+    ),
     "beside": (placement, "the same load on OpenStack Placement and on vacancy, on one machine"),
 }
 """Name -> the module, and its purpose."""

@@ -11,6 +11,7 @@ from pydantic import JsonValue, ValidationError
 
 from vacancy.clients.transactions import (
     CellState,
+    ConsumerIndex,
     ConsumerState,
     ProviderState,
     TransactionClient,
@@ -60,6 +61,7 @@ class LogBackend:
 
     def close(self) -> None:
         self._reader.unwatch(self._view.note)
+        self._view.index.close()
 
     def position(self) -> str:
         return ",".join(
@@ -119,6 +121,7 @@ class _TablesView(View):
     def __init__(self, state: CellState) -> None:
         super().__init__()
         self.ids = _Ids()
+        self.index = ConsumerIndex(state)
         self._state = state
         self._used: dict[str, Mapping[str, int]] = {}
         self._cell = state.cell.encode()
@@ -178,17 +181,15 @@ class _TablesView(View):
         return self._used.get(uuid, {})
 
     def holders(self, uuid: str) -> Iterable[Consumer]:
-        for name in self._state.allocations_of(self.ids.of(uuid)):
-            found = self._state.consumer(name)
-            if found is not None:
-                yield self._consumer(found)
+        return map(self._consumer, self.index.holders(self.ids.of(uuid)))
 
     def consumer(self, uuid: str) -> Consumer | None:
         found = self._state.consumer(self.ids.of(uuid))
         return None if found is None else self._consumer(found)
 
     def consumers_of(self, project: str, user: str | None) -> Iterable[Consumer]:
-        return map(self._consumer, self._state.consumers(project=project, user=user))
+        found = self.index.of_project(project)
+        return (self._consumer(one) for one in found if not user or one.user == user)
 
     def _provider(self, state: ProviderState) -> Provider:
         shown = self.ids.shown

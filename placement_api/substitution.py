@@ -44,6 +44,9 @@ PATCHED: Mapping[str, tuple[str, ...]] = {
 }
 """Placement's module -> its functions that ask SQL; `candidate_queries` has one of the same name for each."""
 
+EXTENDED: Mapping[str, str] = {"placement.objects.allocation_candidate": f"{OURS}.limited_search"}
+"""Placement's module -> the module whose `install` puts something before one of its functions."""
+
 UPSTREAM_RELEASE = "16"
 """The first number of the release of openstack-placement that these modules were written for."""
 
@@ -78,6 +81,8 @@ class _PatchingLoader(Loader):
                     f"install openstack-placement=={UPSTREAM_RELEASE}.*"
                 )
             setattr(module, name, getattr(ours, name))
+        if module.__name__ in EXTENDED:
+            importlib.import_module(EXTENDED[module.__name__]).install(module)
 
 
 class _Finder(MetaPathFinder):

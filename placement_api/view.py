@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from datetime import datetime
 
 from vacancy.placement_api.backend import Consumer, Provider
@@ -57,15 +57,15 @@ class View(ABC):
     def has_nested_providers(self) -> bool:
         return bool(self._children)
 
-    def members(self, aggregate: str) -> Iterable[str]:
+    def members(self, aggregate: str) -> KeysView[str]:
         """The uuids of the providers in an aggregate."""
         return self._members.get(aggregate, {}).keys()
 
-    def with_trait(self, trait: str) -> Iterable[str]:
+    def with_trait(self, trait: str) -> KeysView[str]:
         """The uuids of the providers that have a trait."""
         return self._with_trait.get(trait, {}).keys()
 
-    def with_class(self, resource_class: str) -> Iterable[str]:
+    def with_class(self, resource_class: str) -> KeysView[str]:
         """The uuids of the providers that have an inventory of a class."""
         return self._with_class.get(resource_class, {}).keys()
 

@@ -145,7 +145,8 @@ class CellState:
                 yield self._consumer(id_, row)
 
     def allocations_of(self, provider: str) -> dict[str, dict[str, int]]:
-        """Who holds what of a provider: consumer -> class -> amount. It reads all consumers of the cell."""
+        """Who holds what of a provider: consumer -> class -> amount. It reads all consumers of the cell; `ConsumerIndex` does
+        not."""
         found: dict[str, dict[str, int]] = {}
         for id_, row in self.reader.rows_of_cell(ALLOCATIONS, self.cell):
             if any(part.provider == provider for part in row.parts):

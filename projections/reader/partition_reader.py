@@ -54,7 +54,7 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import StoreError
 from vacancy.resources.state.rule_set import RulesVersions
-from vacancy.resources.state.tables import VERDICTS, Table
+from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, Table
 
 Row = TypeVar("Row")
 
@@ -74,8 +74,9 @@ CHUNK_ROWS = 20_000
 NEWER_MAX = 50_000
 """Rows from the ring after which the reader asks RocksDB earlier than that."""
 
-_NOT_KEPT = frozenset((VERDICTS.name,))
-"""Tables that are fed and not kept: a scheduler receives each verdict, and rarely reads one."""
+_NOT_KEPT = frozenset((VERDICTS.name, ALLOCATIONS.name))
+"""Tables that are fed and not kept: a scheduler receives each verdict, and rarely reads one; which consumers changed is what an
+index of them needs (`clients.transactions.consumer_index`)."""
 
 _NEVER = float("-inf")
 _SEQUENCE = struct.Struct(">Q")

@@ -1,6 +1,7 @@
 """Runs suites of upstream, from the installed wheel, on a backend: `python -m tests.placement_api.run_gabbi sqlite [MODULE …]`.
 
-Without a module it is the HTTP suite: 79 YAML files. Its last line is `gabbi: N of 1316`.
+Without a module it is the HTTP suite: 79 YAML files. Its last line is `gabbi: N of 1316`; before it there is a line
+`failed: NAME: REASON` for each test that did not pass.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ def main(kind: str, *modules: str) -> int:
         database_fixture.make_backend.append(backends.MAKERS[kind])
     suite = unittest.defaultTestLoader.loadTestsFromNames(modules or [SUITE])
     result = unittest.TextTestRunner(verbosity=0).run(suite)
-    wrong = len(result.failures) + len(result.errors) + len(result.skipped)
+    failed = [*result.failures, *result.errors, *result.skipped]
+    for test, text in failed:
+        sys.stdout.write(f"failed: {test.id()}: {text.strip().splitlines()[-1]}\n")
+    wrong = len(failed)
     sys.stdout.write(f"gabbi: {result.testsRun - wrong} of {result.testsRun}\n")
     return 1 if wrong else 0
 

@@ -15,9 +15,14 @@ BACKENDS = os.environ.get("VACANCY_PLACEMENT_BACKENDS", "sqlite").split(",")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_all_of_upstreams_requests_are_answered_as_upstream_answers_them(backend: str) -> None:
+def test_all_of_upstreams_requests_are_answered_as_upstream_answers_them(
+    backend: str, request: pytest.FixtureRequest
+) -> None:
+    environment = dict(os.environ)
+    if backend == "kafka":
+        environment["VACANCY_TEST_KAFKA"] = request.getfixturevalue("kafka")
     command = [sys.executable, "-m", "tests.placement_api.run_gabbi", backend]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     last = done.stdout.splitlines()[-1]
     sys.stdout.write(f"{backend}: {last}\n")
     assert (last, done.returncode) == ("gabbi: 1316 of 1316", 0), done.stderr[-5_000:]

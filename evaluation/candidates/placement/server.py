@@ -76,6 +76,18 @@ BEST: Final = PlacementProfile(
     ("--disable-logging",),
 )
 
+DEFAULTS: Final = PlacementProfile(
+    4,
+    1,
+    "as many processes as BEST has",
+    (
+        Setting("OS_PLACEMENT_DATABASE__SYNC_ON_STARTUP", "True", _GATE),
+        Setting("OS_API__AUTH_STRATEGY", "noauth2", _GATE),
+    ),
+    ("--disable-logging",),
+)
+"""All of Placement's options have their defaults, but for what lets it start on an empty database without Keystone."""
+
 
 class PlacementServer:
     """Placement and its database, with data in `directory`. The first start makes the tables."""

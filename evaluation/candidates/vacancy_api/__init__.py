@@ -1,0 +1,1 @@
+"""vacancy behind OpenStack Placement's API as a candidate."""

@@ -1,0 +1,1 @@
+"""OpenStack Placement and vacancy's API of it, side by side through HTTP."""
