@@ -196,8 +196,8 @@ class Schedule:
 
     def share_s(self, number: int, worked_s: float | None = None) -> float:
         """The time of a pair. Those with the same candidate or scenario in a row share the time until their last one is due. Each
-        has at least its part of the whole, so that none is left out because others took too long: what they were late by is made up
-        by what later pairs leave. 0: the whole is too late for that, by `_LATE_SHARE`. `worked_s`: None: that until now."""
+        has at least its part of the whole, so that none is left out because others took too long: later pairs
+        that need less than theirs give the time back. 0: the whole is too late for that, by `_LATE_SHARE`. `worked_s`: None: that until now."""
         worked_s = self.worked_s() if worked_s is None else worked_s
         end = number + 1
         for side in (0, 1):
