@@ -69,7 +69,7 @@ class Vacancy:
             text=True,
             cwd=self.home,
             env=self.environment,
-            timeout=60,
+            timeout=STARTED_S,
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stderr)

@@ -80,13 +80,14 @@ def test_rules_are_raised_with_the_answers_of_all_workers(kafka: str, tmp_path: 
             assert answers == {(p, store_a): [] for p in (0, 1)} | {(p, store_b): lacks for p in (0, 1)}
         b.environment["PYTHONPATH"] = path
         with b.worker():
-            until = time.monotonic() + 20
+            until = time.monotonic() + 90
             while not all(
                 not answer["missing"]
                 for one in a.json("rules", "show")["proposals"]
                 for answer in one["answers"]
             ):
                 assert time.monotonic() < until
+                time.sleep(0.05)
             b("rules", "withdraw")
         found, _ = activated(0)
         assert (found["outcome"], found["raised"]) == ("activated", [0, 1])

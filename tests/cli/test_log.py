@@ -126,7 +126,7 @@ def test_following_ends_with_a_signal(
             assert json.loads(process.stdout.readline())["event"]["data"]["releases"][0]["consumer"] == "vm-1"
             assert "1 release: vm-1" in vacancy("log", "show", "0:1", "--log", url)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(90) == 0
         finally:
             process.kill()
 

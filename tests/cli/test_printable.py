@@ -117,6 +117,20 @@ def commands(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 ALL = dict(commands(typer.main.get_command(app)))
+WITH_FILES = 2
+"""Of the commands that have an option in common, those that get the name of a file in it. All get the text itself."""
+
+
+def values(command: str) -> Iterator[tuple[str, ...]]:
+    """What is given besides to a command: the text in each of its arguments and options, and the name of a file that has it."""
+    for one in ALL[command].params:
+        if getattr(one, "is_flag", False):
+            continue
+        argument = one.param_type_name == "argument"
+        same = [name for name in sorted(ALL) if any(one.opts == other.opts for other in ALL[name].params)]
+        file = "bad.toml" if one.name == "config" else "bad.json"
+        for text in (BAD, file) if argument or command in same[:WITH_FILES] else (BAD,):
+            yield (text,) if argument else (one.opts[0], text)
 
 
 def hostile_records(now_ms: int) -> Iterator[NewRecord]:
@@ -221,11 +235,8 @@ def test_the_output_of_every_command_is_printable(vacancy: Vacancy, name: str) -
     assert_printable(name, vacancy.run_shared(*name.split(), "--help"))
     if name in BROKEN:
         return
-    for one in ALL[name].params:
-        for text in (BAD, "bad.json", "bad.toml"):
-            given = (text,) if one.param_type_name == "argument" else (one.opts[0], text)
-            if not getattr(one, "is_flag", False):
-                assert_printable((*words, *given), vacancy.run_shared(*words, *given))
+    for given in values(name):
+        assert_printable((*words, *given), vacancy.run_shared(*words, *given))
     assert_printable(words, vacancy.run_shared(*name.split(), *[BAD] * 3))
     assert_printable(words, vacancy.run_shared(*words, f"--{BAD}"))
 

@@ -67,9 +67,10 @@ def test_proposals_are_shown_answered_and_withdrawn(tmp_path: Path) -> None:
         with vacancy.serving("worker", until="caught up"):
             with open_log(url) as log:
                 log.append([NewRecord(cell, event("rules.proposed.v1", rules, "p-1"))])
-            until = time.monotonic() + 20
+            until = time.monotonic() + 90
             while "lacks resource class MISTYPED" not in vacancy("rules", "show"):
                 assert time.monotonic() < until
+                time.sleep(0.05)
             (proposal,) = vacancy.json("rules", "show")["proposals"]
             (answer,) = proposal.pop("answers")
             assert (proposal["id"], proposal["classes"]) == ("p-1", ["MISTYPED"])

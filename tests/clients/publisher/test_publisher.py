@@ -262,13 +262,13 @@ def test_only_one_thread_sends(log: UnreliableLog, outbox: Outbox) -> None:
 
     def slow(*args: Any) -> Any:
         within.set()
-        assert go_on.wait(20)
+        assert go_on.wait(90)
         return append(*args)
 
     log.append = slow  # type: ignore[method-assign, assignment]
     thread = threading.Thread(target=one.flush)
     thread.start()
-    assert within.wait(20)
+    assert within.wait(90)
     one.report(node(32))  # what happens is written down while the log is slow
     with pytest.raises(LogUnavailable, match="still sending"):
         one.flush(timeout_s=0.01)
@@ -610,8 +610,8 @@ def test_the_service_runs_until_it_is_stopped(log: UnreliableLog, outbox: Outbox
     thread = threading.Thread(target=service.run, args=(stop,))
     thread.start()
     for _ in range(5):
-        assert looked.acquire(timeout=20)
+        assert looked.acquire(timeout=90)
     stop.set()
-    thread.join(20)
+    thread.join(90)
     assert not thread.is_alive()
     assert [event.type.split(".")[2] for event in node_events(log)][:4] == ["reported", *["changed"] * 3]

@@ -70,7 +70,7 @@ def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
         yield made
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("in_flight", [1, 2, 3, 8])
 def test_it_ends_when_all_are_decided_however_many_may_be_in_flight(
     scheduler: Scheduler, in_flight: int
@@ -79,12 +79,12 @@ def test_it_ends_when_all_are_decided_however_many_may_be_in_flight(
     assert sorted(outcome.status for outcome in outcomes) == ["no_valid_host"] * 2 + ["placed"] * 4
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_it_ends_at_once_where_nothing_is_asked(scheduler: Scheduler) -> None:
     assert list(scheduler.place_many([])) == []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_nothing_is_claimed_on_nodes_that_were_not_heard_from_for_so_long(scheduler: Scheduler) -> None:
     with pytest.raises(NoValidHost) as silent:
         scheduler.place(ONE, max_staleness_s=0)
@@ -94,7 +94,7 @@ def test_nothing_is_claimed_on_nodes_that_were_not_heard_from_for_so_long(schedu
     assert scheduler.place(ONE, max_staleness_s=3600).status == "placed"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_the_log_is_reported_since_when_a_node_had_to_be_heard_from(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +144,7 @@ def judged_one_cell_at_a_time(directory: Path, pause_s: float = 0.005) -> Iterat
             thread.join()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_claims_of_those_who_stopped_asking_are_not_counted_for_ever(tmp_path: Path) -> None:
     with judged_one_cell_at_a_time(tmp_path, 0.05) as scheduler:
         outcomes = scheduler.place_many([ONE] * 20, in_flight=20)
@@ -152,13 +152,14 @@ def test_claims_of_those_who_stopped_asking_are_not_counted_for_ever(tmp_path: P
         assert list(scheduler.reader.view.reservations), "all were judged at once"
         outcomes.close()
         assert not list(scheduler.reader.view.reservations)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while sum(one.used for one in used(scheduler)) < 20:
             assert time.monotonic() < until
+            time.sleep(0.05)
         assert scheduler.place(ONE).status == "placed"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_placing_one_while_many_are_under_way_takes_no_verdicts_from_them(tmp_path: Path) -> None:
     with judged_one_cell_at_a_time(tmp_path) as scheduler:
         waited = 0
@@ -170,7 +171,7 @@ def test_placing_one_while_many_are_under_way_takes_no_verdicts_from_them(tmp_pa
         assert waited
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_claims_of_one_moment_share_a_record_and_all_cells_get_their_part(tmp_path: Path) -> None:
     with scheduling(tmp_path, 400, 4, vcpus=16) as scheduler:
         outcomes = list(scheduler.place_many([ONE] * 3200, in_flight=64))
@@ -189,7 +190,7 @@ def test_claims_of_one_moment_share_a_record_and_all_cells_get_their_part(tmp_pa
         assert sum(claims) / len(claims) > 8, "claims of one moment are in records of their own"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_the_request_of_a_single_placement_is_in_the_partition_of_its_claim(tmp_path: Path) -> None:
     with scheduling(tmp_path, 40, 4) as scheduler:
         placed = [scheduler.place(ONE) for _ in range(16)]
@@ -198,7 +199,7 @@ def test_the_request_of_a_single_placement_is_in_the_partition_of_its_claim(tmp_
             assert partition_for(one.request, 4) == partition_for(one.cell, 4)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("order", "least", "most"), [("spread", 12, 12), ("spread:6", 7, 12), ("pack:3", 2, 3), ("pack", 1, 1)]
 )
@@ -250,7 +251,7 @@ def test_of_many_claims_verdicts_are_looked_for_as_often_as_they_take() -> None:
     assert pacing.pause_of_many_s(0.001, 0.008) == 0.004
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_a_source_without_a_request_yet_is_asked_again(scheduler: Scheduler) -> None:
     # The second request is made only once the first has its outcome: the source has nothing in between.
     placed, asked = Counter[str](), Counter[str]()

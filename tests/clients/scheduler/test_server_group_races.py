@@ -99,7 +99,7 @@ def site(tmp_path: Path) -> Iterator[FollowedLog]:
         yield site
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_what_is_placed_beside_others_is_shown(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         web = [scheduler.place(spec(apart("web"))) for _ in range(3)]
@@ -118,7 +118,7 @@ def test_what_is_placed_beside_others_is_shown(site: FollowedLog) -> None:
         assert scheduler.place(spec(near("web"))).root in {"n0", "n1", "n2"}
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_many_at_once_count_those_under_way(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         done = list(scheduler.place_many([spec(near("db")) for _ in range(10)], in_flight=10))
@@ -127,7 +127,7 @@ def test_many_at_once_count_those_under_way(site: FollowedLog) -> None:
         assert sum(one.lost_claims for one in done) == 0
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_copies_are_placed_and_given_back_together(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         one = scheduler.place(

@@ -101,7 +101,7 @@ def test_a_worker_that_does_not_answer_is_named(site: SnapshotSite) -> None:
         ChildProcess("holder", _hold_partition, site.store) as holder,
         CheckpointRequest(site.store, manifest_of(site.store)) as request,
     ):
-        assert holder.receive(30) == "open"
+        assert holder.receive(90) == "open"
         with pytest.raises(StoreError, match="no worker made a checkpoint of partition 0"):
             request.take(REGISTRY, 0.5)
 
@@ -119,7 +119,7 @@ def test_what_a_killed_process_left_is_removed_by_the_worker(site: SnapshotSite)
         request.take(REGISTRY, 30)
         (site.store / "checkpoints" / "left" / "p00000").mkdir(parents=True)
     with serving(site.store, 0, 1):
-        give_up_at = time.monotonic() + 30
+        give_up_at = time.monotonic() + 90
         while leftovers(site.store):
             assert time.monotonic() < give_up_at
             time.sleep(0.01)
