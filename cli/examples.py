@@ -217,6 +217,31 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
             "placement serve --host 0.0.0.0 --processes 4 --placement-config /etc/placement",
         ),
     ),
+    "placement import": (
+        (
+            "What would be copied, and what the source has that is inconsistent",
+            "placement import --from /etc/placement/placement.conf --dry-run",
+        ),
+        ("Copy a database", "placement import --from mysql+pymysql://placement@db.example/placement"),
+        (
+            "Copy through the API of a Placement that runs",
+            "placement import --from http://placement.example:8778",
+        ),
+        ("Go on after an interruption", "placement import --from /etc/placement/placement.conf --continue"),
+    ),
+    "placement export": (
+        (
+            "Into an empty database, after `placement-manage db sync`",
+            "placement export --to /etc/placement/placement.conf",
+        ),
+        ("Through the API of a Placement that runs", "placement export --to http://placement.example:8778"),
+    ),
+    "placement compare": (
+        (
+            "Each provider, inventory, usage and allocation",
+            "placement compare --with http://placement.example:8778",
+        ),
+    ),
     "classes": (("The classes of this build and its plugins", "classes"),),
     "classes activate": (("Allow the plugins that are installed here", "classes activate"),),
     "completion": (

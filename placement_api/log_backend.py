@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
-from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import JsonValue, ValidationError
 
@@ -28,6 +27,7 @@ from vacancy.placement_api.backend import (
     Rejection,
     Transaction,
 )
+from vacancy.placement_api.names import shown_uuid
 from vacancy.placement_api.view import View
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.allocation_ratio import ratio_text
@@ -98,13 +98,9 @@ class _Ids:
 
     def shown(self, name: str) -> str:
         """The uuid of a provider, an aggregate or a consumer."""
-        try:
-            if str(UUID(name)) == name:
-                return name
-        except ValueError:
-            pass
-        uuid = str(uuid5(NAMESPACE_URL, f"vacancy:{name}"))
-        self._ids[uuid] = name
+        uuid = shown_uuid(name)
+        if uuid != name:
+            self._ids[uuid] = name
         return uuid
 
     def of(self, uuid: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from uuid import NAMESPACE_URL, uuid5
 
 import os_resource_classes
 import os_traits
@@ -31,3 +33,12 @@ def class_order(name: str) -> tuple[int, str]:
 
 def is_custom(name: str) -> bool:
     return name.startswith(os_resource_classes.CUSTOM_NAMESPACE)
+
+
+_is_uuid = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}").fullmatch
+
+
+def shown_uuid(name: str) -> str:
+    """The uuid of a provider, an aggregate or a consumer: Placement wants one, and what vacancy's nodes report may have any id. An id
+    that is a uuid is shown as it is."""
+    return name if _is_uuid(name) else str(uuid5(NAMESPACE_URL, f"vacancy:{name}"))

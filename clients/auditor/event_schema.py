@@ -595,7 +595,7 @@ class ProviderChange(_Strict):
     provider: Id
     op: Literal["create", "change", "delete"] = "change"
     generation: Amount | None = None
-    raises: Annotated[int, Meta(ge=0, le=16)] = 0
+    raises: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     name: ShortName | None = None
     parent: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:/@+=~-]{0,200}\Z")] | None = None
     inventories: dict[Symbol, Object] | None = None

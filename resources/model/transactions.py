@@ -17,7 +17,8 @@ from vacancy.resources.model.request import Ask, RequestModel
 CHANGED_NAMES_MAX: Final = 64
 CHANGED_PROVIDERS_MAX: Final = 1024
 CHANGED_CONSUMERS_MAX: Final = 1024
-RAISES_MAX: Final = 16
+RAISES_MAX: Final = 2**31 - 1
+"""The largest generation that Placement keeps: a provider that is copied from there gets the one that it had."""
 
 ABSENT: Final = "absent"
 """The generation of a consumer that must not exist."""

@@ -54,14 +54,14 @@ MAKERS: Mapping[str, Maker] = {"memory": memory, "sqlite": sqlite, "kafka": kafk
 def _on_log(url: str) -> tuple[Backend, Callable[[], None]]:
     from vacancy.placement_api.log_backend import LogBackend
 
-    log, reader, numbers = _site(url)
+    log, reader, numbers = site(url)
     backend = LogBackend(log, reader, f"cell{next(numbers)}")
     return backend, backend.close
 
 
 @cache
-def _site(url: str) -> tuple[Any, StoreReader, itertools.count[int]]:
-    """A log with a worker in this process, until the process ends. `{}` in the URL is a new directory."""
+def site(url: str) -> tuple[Any, StoreReader, itertools.count[int]]:
+    """A log with a worker in this process, a reader, and numbers for cells, until the process ends. `{}` in the URL is a new directory."""
     stack = ExitStack()
     atexit.register(stack.close)
     directory = Path(
