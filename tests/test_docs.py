@@ -20,6 +20,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from tests.placement_api.transfer.page import moved_placement
 from tests.support.doc_runner import DocSession
 from vacancy.cli.main import app
 from vacancy.clients.request_language.placement_syntax import RequestText, parse, parse_document
@@ -119,9 +120,16 @@ def test_every_session_is_run_by_a_test() -> None:
         "docs/devices.md",
         "docs/history.md",
         "docs/operating.md",
+        "docs/placement.md",
         "docs/running-a-fleet.md",
         "docs/snapshots.md",
     }
+
+
+def test_moving_a_placement_prints_what_the_page_shows(tmp_path: Path) -> None:
+    assert masked(moved_placement(tmp_path)) == masked(PAGES["docs/placement.md"]), (
+        "update it: python -m tests.placement_api.transfer.page --write"
+    )
 
 
 def test_the_readme_is_short() -> None:

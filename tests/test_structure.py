@@ -87,6 +87,10 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("resources.classes", "resources.model", "resources.state"),
     },
     "placement_api.objects": {"placement_api"},
+    "placement_api.transfer": {
+        *("clients.runtime", "clients.transactions", "placement_api", "projections.reader", "streams"),
+        *("resources.classes", "resources.model"),
+    },
     "testing": {"resources.classes", "resources.model"},
     "streams": {"resources.model", "streams.archive", "streams.faust", "streams.kafka", "streams.sqlite"},
     "streams.archive": {"resources.model", "streams"},

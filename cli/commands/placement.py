@@ -132,7 +132,7 @@ def import_(
 
 @app.command("export")
 def export(
-    to: Annotated[
+    target: Annotated[
         str,
         typer.Option(
             "--to",
@@ -161,7 +161,7 @@ def export(
     from vacancy.placement_api.transfer.transfer import export_from
 
     with _cell(context) as opened:
-        copied = export_from(opened, to, progress_bar, dry_run=dry_run, go_on=go_on)
+        copied = export_from(opened, target, progress_bar, dry_run=dry_run, go_on=go_on)
     _emit_copied(copied, as_json)
 
 
@@ -241,10 +241,12 @@ def _emit_copied(copied: Copied, as_json: bool) -> None:
 
 def _emit_comparison(comparison: Comparison) -> None:
     emit_table(
-        ("kind", "compared", "different"),
+        ("KIND", "COMPARED", "DIFFERENT"),
         [(one.kind, one.compared, one.different) for one in comparison.kinds],
     )
-    _emit_list("differences", comparison.differences)
+    if comparison.raised:
+        emit(f"generations that are higher in the target, which needed more writes: {comparison.raised}")
+    _emit_list("difference", comparison.differences)
     if comparison.equal:
         emit("equal")
 

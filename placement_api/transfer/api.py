@@ -324,7 +324,7 @@ def _credentials(url: str, environment: Mapping[str, str]) -> Any:
         return token_endpoint.Token(url, token)
     if not environment.get("OS_AUTH_URL"):
         return token_endpoint.Token(url, "admin")
-    loader = loading.get_plugin_loader(environment.get("OS_AUTH_TYPE", "password"))
+    loader: Any = loading.get_plugin_loader(environment.get("OS_AUTH_TYPE", "password"))
     values = {
         option.dest: environment[name]
         for option in loader.get_options()

@@ -14,7 +14,7 @@ from typing import Any, Final
 import placement.db.sqlalchemy
 from alembic.script import ScriptDirectory
 from placement.db.sqlalchemy import models
-from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, inspect, select
+from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, func, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -160,6 +160,10 @@ class Database:
         """Write a deployment into an empty database, whole or not at all. Raises `EndpointError`."""
         with self._transaction() as connection:
             self._check_empty(connection)
+            if connection.dialect.name in ("mysql", "mariadb"):  # the first resource class has the number 0
+                connection.exec_driver_sql(
+                    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')"
+                )
             _Filling(connection, progress).fill(deployment)
             connection.commit()
 
@@ -180,12 +184,15 @@ class _Reading:
 
     def __init__(self, connection: Connection, progress: Progress | None) -> None:
         self._connection, self._progress = connection, progress
-        self._done = 0
+        self._done = self._total = 0
         self._findings: list[Finding] = []
         self._uuids: dict[int, str] = {}
 
     def deployment(self) -> Deployment:
         """The whole deployment."""
+        if self._progress is not None:
+            for table in models.BASE.metadata.sorted_tables:
+                self._total += self._connection.scalar(select(func.count()).select_from(table)) or 0
         classes = self._names(_CLASSES)
         traits = self._names(_TRAITS)
         providers = self._providers(classes, traits)
@@ -204,7 +211,7 @@ class _Reading:
         for row in self._connection.execute(select(table).order_by(*table.primary_key.columns)):
             self._done += 1
             if self._progress is not None and self._done % _ROWS == 0:
-                self._progress(self._done, None)
+                self._progress(self._done, self._total)
             yield row
 
     def _names(self, table: Table, column: str = "name") -> dict[int, str]:
@@ -313,9 +320,11 @@ class _Filling:
 
     def __init__(self, connection: Connection, progress: Progress | None) -> None:
         self._connection, self._progress = connection, progress
-        self._done = 0
+        self._done = self._total = 0
 
     def fill(self, deployment: Deployment) -> None:
+        """Write all of a deployment."""
+        self._total = sum(deployment.counts().values())
         classes = self._classes(deployment)
         used_traits = (name for one in deployment.providers.values() for name in one.traits)
         traits = self._named(_TRAITS, "name", (*standard_traits(), *deployment.traits, *used_traits))
@@ -349,7 +358,7 @@ class _Filling:
             self._connection.execute(table.insert(), rows)
             self._done += len(rows)
             if self._progress is not None:
-                self._progress(self._done, None)
+                self._progress(self._done, max(self._done, self._total))
 
     def _numbers(self, table: Table, column: str) -> dict[str, int]:
         return {row[1]: row[0] for row in self._connection.execute(select(table.c.id, table.c[column]))}

@@ -12,8 +12,8 @@ from vacancy.placement_api.transfer.deployment import Deployment
 from vacancy.placement_api.transfer.plan import Plan
 from vacancy.resources.model.errors import UsageError, VacancyError
 
-Progress = Callable[[int, int | None], object]
-"""Takes how much is done, and of how much, None where that is not known."""
+Progress = Callable[[int, int], None]
+"""Takes how much is done, and of how much."""
 
 _API: Final = ("http", "https")
 _DATABASES: Final = ("mysql", "mariadb", "postgresql", "sqlite")

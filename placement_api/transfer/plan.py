@@ -65,9 +65,9 @@ class Plan:
 def make_plan(source: Deployment, target: Deployment) -> Plan:
     """The steps from `target` to `source`, which is `sound`. What only the target has stays."""
     consumers = tuple(
-        ConsumerStep(one, ABSENT if there is None else there.generation)
+        ConsumerStep(one, ABSENT if held is None else held.generation)
         for one in source.consumers.values()
-        if not _same_consumer(one, there := target.consumers.get(one.uuid))
+        if not _same_consumer(one, held := target.consumers.get(one.uuid))
     )
     opened = _to_open(source, target, consumers)
     providers, closings = [], []

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vacancy.placement_api.transfer.api import PlacementApi
     from vacancy.placement_api.transfer.database import Database
 
-ShowProgress = Callable[[str], AbstractContextManager[Progress | None]]
+ShowProgress = Callable[[str], AbstractContextManager[Progress | None, bool | None]]
 """Shows the progress of a task of this name, as `cli.output.progress_bar`."""
 
 

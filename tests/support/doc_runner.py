@@ -71,7 +71,7 @@ class DocSession:
                 text=True,
                 cwd=self.home,
                 env=self.environment,
-                timeout=60,
+                timeout=_STARTED_S,
                 check=False,
             )
             output = done.stdout

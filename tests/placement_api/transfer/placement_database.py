@@ -111,16 +111,20 @@ def _uuid(rng: random.Random) -> str:
 def _template() -> Path:
     """An empty database with the newest schema, made by Placement."""
     directory = Path(mkdtemp(prefix="vacancy-placement-schema-"))
+    sync_schema(f"sqlite:///{directory}/empty.db", directory)
+    return directory / "empty.db"
+
+
+def sync_schema(url: str, directory: Path) -> None:
+    """Make the tables of Placement in a database."""
     (directory / "placement.conf").touch()
-    file = directory / "empty.db"
     environment = {
         **os.environ,
-        "OS_PLACEMENT_DATABASE__CONNECTION": f"sqlite:///{file}",
+        "OS_PLACEMENT_DATABASE__CONNECTION": url,
         "OS_PLACEMENT_CONFIG_DIR": str(directory),
     }
     command = [str(Path(sys.executable).with_name("placement-manage")), "db", "sync"]
     subprocess.run(command, check=True, env=environment, capture_output=True)
-    return file
 
 
 def empty_database(file: Path) -> str:
