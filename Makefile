@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 AT_ONCE ?= 3
 SOURCES := $(shell find resources projections streams clients cli testing placement_api -name '*.py') setup.py
 
-.PHONY: demo test check types tests bench soak explore docs dist clean
+.PHONY: demo test check types tests bench soak explore docs dist audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/vacancy demo
@@ -16,6 +16,14 @@ test: check tests
 check: $(VENV)/.dev types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.support.licences
+
+# Known vulnerabilities of what is installed. It asks PyPI about each version, so it is not part of `make check`; --strict makes
+# an error of each package that was not answered for, as by a mirror without PyPI's JSON API.
+audit: $(VENV)/.dev
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --skip-editable --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
@@ -39,6 +47,7 @@ explore: $(VENV)/.dev
 	VACANCY_FLEETS=2000 $(BIN)/pytest -q -s tests/projections/query/test_solver.py tests/projections/query/test_gang.py tests/projections/query/affinity/test_solver_relations.py tests/clients/scheduler/test_solver_moves.py tests/clients/scheduler/test_solver_quotas.py
 	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_FIRST=$$(date +%s) VACANCY_FUZZ_RECORDS=2000000 $(BIN)/pytest -q tests/fuzz/test_log_fuzzer.py
 	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_STEPS=2000 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_expensive_records.py
+	VACANCY_DECODER_SECONDS=600 VACANCY_FUZZ_FIRST=$$(date +%s) $(BIN)/pytest -q --timeout 0 tests/fuzz/test_decoders.py
 	VACANCY_QUOTA_ROUNDS=100 $(BIN)/pytest -q --timeout 0 tests/clients/scheduler/test_quotas.py tests/clients/scheduler/test_quotas_killed.py
 	VACANCY_CELL_MOVE_ROUNDS=100 $(BIN)/pytest -q --timeout 0 tests/clients/scheduler/test_cell_moves_killed.py
 	VACANCY_FUZZ_ROUNDS=200 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_lost_commits.py

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import email
 import json
-import os
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.site_environment import make_environment, outside
 from tests.test_structure import ROOT, TOP_PACKAGES, modules
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -83,29 +82,28 @@ def test_metadata_names_version_licence_extras_and_the_command(built: tuple[Path
 
 
 def test_it_runs_where_the_source_tree_is_not(built: tuple[Path, Path], tmp_path: Path) -> None:
-    """In a virtual environment of its own. `make dist` does the same with dependencies from the network."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
-    (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    """In a virtual environment of its own. `make dist` runs the demo, with dependencies from the network."""
+    python, packages = make_environment(tmp_path / "venv")
     with zipfile.ZipFile(built[0]) as file:
-        file.extractall(site)  # noqa: S202 - the wheel that was just built
-    # The dependencies are those of this environment. A .pth file in a folder that a .pth file adds is not read, so the
-    # editable install of this tree is not found through it.
-    (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    program = "import json, sys; from vacancy.cli import main; print(main.__file__); sys.argv[0] = 'vacancy'; main.main()"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VACANCY_", "PYTHON"))}
+        file.extractall(packages)  # noqa: S202 - the wheel that was just built
+    log = ("--log", f"sqlite://{tmp_path}/log.db")
+    program = f"""
+import sys
+from vacancy.cli import main
+print(main.__file__)
+for words in (("topics", "create"), ("replay", "--into", "{tmp_path}/store", "--json")):
+    sys.argv = ["vacancy", *words, *{log!r}]
+    assert main.main() == 0
+"""
     done = subprocess.run(
-        [
-            *(str(tmp_path / "venv/bin/python"), "-c", program),
-            *("demo", "--nodes", "3", "--schedulers", "1", "--requests", "5", "--partitions", "1", "--json"),
-        ],
+        [python, "-c", program],
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**kept, "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")},
+        env=outside(tmp_path),
         timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    where, _, answer = done.stdout.partition("\n")
-    assert Path(where).is_relative_to(site)
-    assert json.loads(answer)
+    assert Path(done.stdout.partition("\n")[0]).is_relative_to(packages)
+    assert json.loads(done.stdout[done.stdout.index("{") :])["position"]

@@ -393,7 +393,16 @@ def test_the_rules_load_without_the_other_packages_and_heavy_libraries() -> None
     assert (done.returncode, done.stderr) == (0, "")
 
 
-TEST_FOLDERS_WITHOUT_A_PACKAGE = {"docs", "faults", "fuzz", "live", "recorded_logs", "simulator", "support"}
+TEST_FOLDERS_WITHOUT_A_PACKAGE = {
+    "docs",
+    "faults",
+    "fuzz",
+    "live",
+    "recorded_logs",
+    "simulator",
+    "support",
+    "upgrades",
+}
 """Tests of the documentation and of the whole system, helpers and data."""
 
 

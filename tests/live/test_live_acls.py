@@ -1,4 +1,4 @@
-"""The permissions that the page on trust gives each role, on a real broker: each can do its work and nothing else."""
+"""The permissions that the page on threats gives each role, on a real broker: each can do its work and nothing else."""
 
 from __future__ import annotations
 
