@@ -62,6 +62,7 @@ explore: $(VENV)/.dev
 	VACANCY_PLACEMENT_BRIMS=100 VACANCY_PLACEMENT_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_serve.py tests/placement_api/test_killed.py
 	VACANCY_PLACEMENT_BAD_S=600 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_bad_input.py
 	VACANCY_TRANSFER_SEEDS=200 $(BIN)/pytest -q --timeout 0 tests/placement_api/transfer/test_there_and_back.py
+	VACANCY_SEED=100-160 $(BIN)/pytest -q --timeout 0 tests/simulator
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 
 # What is generated in docs/, and cli/completion_table.py: tests compare the committed files with the code. Then the site, in

@@ -103,7 +103,7 @@ def test_a_missing_broker_is_reported_within_the_timeout(openings: Any) -> None:
     assert url in str(raised.value)
     with pytest.raises(LogUnavailable):
         create_log(url, 1, openings(1), replication=None, **{"bootstrap.timeout.ms": "500"})
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 def test_no_secret_reaches_a_log_line(url: str, openings: Any, caplog: pytest.LogCaptureFixture) -> None:
