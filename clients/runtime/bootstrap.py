@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from vacancy.projections.store.store import Store
+from vacancy.projections.store.store import Store, is_made
 from vacancy.projections.store.swap import SwapWatch
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import ResourceClass
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
-from vacancy.resources.model.errors import LogError, UsageError
+from vacancy.resources.model.errors import UsageError, VacancyError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.rules_answer import RulesAnswer
@@ -186,15 +186,17 @@ def unchecked_store(path: Path, log: Log, registry: Registry, *, bulk: bool = Fa
         log=identity.log,
         partitions=identity.partitions,
         registry=registry,
-        first_rules=_first_rules(log),
+        first_rules=_first_rules(path, log),
         bulk=bulk,
     )
 
 
-def _first_rules(log: Log) -> int:
-    """The version of the rules with which the log begins. 1 where its first record cannot be read: that is reported where
-    it is folded."""
-    with contextlib.suppress(LogError):
+def _first_rules(path: Path, log: Log) -> int:
+    """The version of the rules with which the log begins. 1 where no partition has to be made, as the first record may be in
+    an archive that nobody needs then; and where it cannot be read: that is reported where it is folded."""
+    if all(is_made(path, partition) for partition in range(log.partitions)):
+        return 1
+    with contextlib.suppress(VacancyError):
         for partition, offset in log.start().items():
             for record in log.read(partition, offset, 1, timeout_s=1.0):
                 return opening_rules_version(record)

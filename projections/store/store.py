@@ -41,6 +41,11 @@ def partition_path(store: Path, partition: int) -> Path:
     return store / f"p{partition:05d}"
 
 
+def is_made(store: Path, partition: int) -> bool:
+    """Whether a partition's tables were made before."""
+    return (partition_path(store, partition) / "CURRENT").exists()
+
+
 class Store:
     """A directory of partitions, folded from one log. Satisfies the worker's projection protocol.
 

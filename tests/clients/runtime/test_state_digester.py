@@ -49,7 +49,7 @@ class Folded:
     """A store, and the digester of a worker that folds into it."""
 
     def __init__(self, path: Path, rest: float = 0.0) -> None:
-        self.store = Store(path, log=LOG, partitions=1, registry=REGISTRY)
+        self.store = Store(path, log=LOG, partitions=1, registry=REGISTRY, first_rules=RULES_VERSION)
         self.digester = StateDigester(self.store, rest=rest)
         self.store.on_boundary = self.digester.take
         self.store.on_release = self.digester.release
