@@ -18,7 +18,6 @@ from vacancy.clients.transactions import (
     ProviderChange,
     TransactionClient,
 )
-from vacancy.placement_api.wsgi import DEFAULT_CELL
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import VacancyError
 from vacancy.streams.log import open_log
@@ -32,6 +31,9 @@ def load(url: str, store: Path, fleet: Fleet, used_share: float) -> None:
 
     Raises `VacancyError` if a transaction is refused.
     """
+    # Imported here: it needs Placement's libraries, and every command of `evaluation` imports this module.
+    from vacancy.placement_api.wsgi import DEFAULT_CELL
+
     with open_log(url) as log, StoreReader(store, installed_registry(), with_view=False) as reader:
         client = TransactionClient(log, reader, cell=DEFAULT_CELL, source="/evaluation")
         known = {one.name for one in CellState(reader, DEFAULT_CELL).custom_traits()}
@@ -75,6 +77,8 @@ def _consumer(held: Held) -> ConsumerChange:
 
 def held(store: Path) -> Iterator[Held]:
     """All allocations, from the store."""
+    from vacancy.placement_api.wsgi import DEFAULT_CELL
+
     with StoreReader(store, installed_registry(), with_view=False) as reader:
         state = CellState(reader, DEFAULT_CELL)
         for consumer in state.consumers():
