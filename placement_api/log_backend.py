@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
@@ -294,10 +295,13 @@ def _inventory(one: Inventory) -> dict[str, JsonValue]:
 
 
 def _consumer_change(change: ConsumerChange, ids: _Ids) -> model.ConsumerChange:
-    allocations: dict[str, dict[str, int | dict[str, JsonValue]]] = {}
+    amounts: Counter[tuple[str, str]] = Counter()
     for amount in change.amounts:
-        if amount.used:
-            allocations.setdefault(ids.of(amount.provider), {})[amount.resource_class] = amount.used
+        amounts[amount.provider, amount.resource_class] += amount.used
+    allocations: dict[str, dict[str, int | dict[str, JsonValue]]] = {}
+    for (provider, resource_class), used in amounts.items():
+        if used:
+            allocations.setdefault(ids.of(provider), {})[resource_class] = used
     generation: int | Literal["absent", "any"] = "any" if change.generation is None else change.generation
     return model.ConsumerChange(
         consumer=ids.of(change.uuid),

@@ -122,11 +122,12 @@ def _measure(fleet: Fleet, arguments: argparse.Namespace) -> dict[str, Any]:
 def _queries(ports: Ports, count: int) -> dict[str, dict[str, float]]:
     """The times of queries, in ms, in blocks that take turns."""
     times: dict[str, list[float]] = {name: [] for name in SYSTEMS}
+    block = min(_BLOCK, count)
     for name in SYSTEMS:
-        _timed_queries(ports[name], _BLOCK)
+        _timed_queries(ports[name], block)
     while len(times["vacancy"]) < count:
         for name in SYSTEMS:
-            times[name] += _timed_queries(ports[name], _BLOCK)
+            times[name] += _timed_queries(ports[name], block)
     return {
         name: {"p50_ms": round(percentile(of, 0.5), 3), "p99_ms": round(percentile(of, 0.99), 3)}
         for name, of in ((name, sorted(times[name])) for name in SYSTEMS)

@@ -79,12 +79,11 @@ def replace_all(context: Any, alloc_list: Iterable[Allocation]) -> None:
     for one in allocations:
         context.rc_cache.id_from_string(one.resource_class)
     consumers = {one.consumer.uuid: one.consumer for one in allocations}
+    providers = {one.resource_provider.uuid: one.resource_provider for one in allocations}
     with unit_of_work.writing(context):
         draft = unit_of_work.draft(context)
-        for provider in {one.resource_provider.uuid: one.resource_provider for one in allocations}.values():
-            draft.step_generation(provider.uuid, None)
-            if provider.generation is not None:
-                provider.generation += 1
+        for uuid in providers:
+            draft.step_generation(uuid, None)
         for uuid, consumer in consumers.items():
             amounts = tuple(
                 Amount(one.resource_provider.uuid, one.resource_class, one.used)
@@ -92,6 +91,9 @@ def replace_all(context: Any, alloc_list: Iterable[Allocation]) -> None:
                 if one.consumer.uuid == uuid
             )
             draft.change_consumer(consumer_obj.change(consumer, amounts))
+    for provider in providers.values():  # only now: a refused write leaves the objects as they were
+        if provider.generation is not None:
+            provider.generation += 1
     for one in allocations:
         one.id = (one.consumer.uuid, one.resource_provider.uuid, one.resource_class)
     for consumer in consumers.values():
