@@ -9,6 +9,7 @@ COPY clients clients
 COPY cli cli
 COPY testing testing
 COPY placement_api placement_api
+COPY ui ui
 RUN pip install --no-cache-dir . \
     && useradd --create-home --home-dir /var/lib/vacancy vacancy \
     && install --directory --owner vacancy --group vacancy /var/lib/vacancy/state

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Many tests wait for processes that they started or killed: three files at once take half the time.
 AT_ONCE ?= 3
-SOURCES := $(shell find resources projections streams clients cli testing placement_api -name '*.py') setup.py
+SOURCES := $(shell find resources projections streams clients cli testing placement_api ui -name '*.py') $(shell find ui/static ui/templates -type f) setup.py
 
 .PHONY: demo test check types tests bench soak explore docs dist audit clean
 

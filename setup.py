@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-ROOTS = ("resources", "projections", "streams", "clients", "cli", "testing", "placement_api")
+ROOTS = ("resources", "projections", "streams", "clients", "cli", "testing", "placement_api", "ui")
 
 setup(
     packages=[

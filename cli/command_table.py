@@ -50,6 +50,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "quota": ("quota.app", "Set and show limits of projects and users."),
     "completion": ("completion.completion", "Print the completion script of a shell."),
     "classes": ("classes.app", "List or activate resource classes."),
+    "ui": ("ui.ui", "Serve pages that show the fleet to people."),
     "placement": ("placement.app", "Serve OpenStack Placement's API."),
 }
 """Name -> the function, or the group `app`, in a module of `vacancy.cli.commands`; and its line in the help."""

@@ -1099,6 +1099,22 @@ COMMANDS: Final[Mapping[str, Command]] = {
             "--timeout": "text",
         },
     ),
+    "ui": Command(
+        (),
+        {
+            "--archive": "text",
+            "--config": "file",
+            "--help": "",
+            "--host": "text",
+            "--log": "text",
+            "--port": "text",
+            "--redacted": "",
+            "--set": "text",
+            "--silent-after": "text",
+            "--snapshots": "text",
+            "--store": "file",
+        },
+    ),
     "placement": Command((), {"--help": ""}),
     "placement serve": Command(
         (),

@@ -100,6 +100,10 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
         ("How far the store is, what needs attention", "status"),
         ("For a program", "status --json"),
     ),
+    "ui": (
+        ("Pages for this host's store, at http://127.0.0.1:6080", "ui"),
+        ("For tenants: amounts, and no names", "ui --redacted --port 6081"),
+    ),
     "provider disable": (("No new claims", 'provider disable node-1 --reason "not yet burnt in"'),),
     "provider drain": (
         ("No new claims, and consumers are to leave", 'provider drain node-1 --reason "new fans"'),

@@ -5,7 +5,6 @@ All of it passes `printable`, line by line. No other module of the command write
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vacancy.resources.model.errors import OutcomeUnknown, VacancyError
+from vacancy.resources.model.plain import plain
 from vacancy.streams.clock import utc_text
 from vacancy.streams.printable import printable
 
@@ -67,25 +67,6 @@ def _write(text: str) -> None:
         # Otherwise Python would fail again at exit, when it flushes its buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(_PIPE_CLOSED) from None
-
-
-def plain(value: Any) -> Any:
-    """An answer as JSON has it: dataclasses, named tuples, models and structs become objects."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if hasattr(value, "_asdict"):
-        return plain(value._asdict())
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if hasattr(value, "__struct_fields__"):
-        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, Iterable):
-        return [plain(one) for one in value]
-    return str(value)
 
 
 NOT_WAITED = "the log has it; what becomes of it is not known yet"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOP_PACKAGES = ("resources", "projections", "streams", "clients", "cli", "testing", "placement_api")
+TOP_PACKAGES = ("resources", "projections", "streams", "clients", "cli", "testing", "placement_api", "ui")
 
 PURE_IMPORTS = {
     *("__future__", "abc", "bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib"),
@@ -47,9 +47,10 @@ MAY_IMPORT = {
     "projections": {"resources", "projections"},
     "streams": {"resources", "streams"},
     "clients": {"resources", "projections", "streams", "clients"},
-    "cli": {"resources", "projections", "streams", "clients", "cli", "placement_api"},
+    "cli": {"resources", "projections", "streams", "clients", "cli", "placement_api", "ui"},
     "placement_api": {"resources", "projections", "streams", "clients", "placement_api"},
     "testing": {"resources", "testing"},
+    "ui": {"resources", "projections", "streams", "clients", "ui"},
 }
 
 MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
@@ -90,6 +91,16 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
     "placement_api.transfer": {
         *("clients.runtime", "clients.transactions", "placement_api", "projections.reader", "streams"),
         *("resources.classes", "resources.model"),
+    },
+    "ui": {
+        *("clients.history", "clients.inspection", "clients.past", "clients.scheduler"),
+        *("projections.reader", "projections.view", "streams", "ui.pages"),
+        *("resources.classes", "resources.model", "resources.state"),
+    },
+    "ui.pages": {
+        *("clients.history", "clients.inspection", "clients.past", "clients.request_language"),
+        *("projections.diagnostics", "projections.query", "projections.reader", "streams", "ui"),
+        *("resources.classes", "resources.model", "resources.state"),
     },
     "testing": {"resources.classes", "resources.model"},
     "streams": {"resources.model", "streams.archive", "streams.faust", "streams.kafka", "streams.sqlite"},

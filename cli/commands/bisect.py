@@ -16,12 +16,12 @@ from vacancy.cli.output import (
     emit_json,
     is_watched,
     note,
-    plain,
     position_text,
     progress_bar,
     time_text,
 )
 from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
