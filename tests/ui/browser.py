@@ -52,7 +52,7 @@ class Visitor:
         self.page.goto(f"{self.address}/{path}")
         if self.page.locator("#canvas").count():
             self.page.wait_for_selector("body[data-drawn]")
-        self.page.wait_for_function("!document.querySelector('[data-later] > p.empty > a')")
+        self.page.wait_for_selector("[data-later] > p.empty > a", state="detached")
         return self.page
 
     def violations(self) -> list[str]:

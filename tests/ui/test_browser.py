@@ -120,7 +120,7 @@ def test_what_goes_wrong_is_on_the_page_without_a_reload(
         fleet.fold()
         page.wait_for_selector("#strip >> text=1 dead letter")
         page.wait_for_selector("#strip >> text=NUMA_CELL is full")
-        page.wait_for_function("document.querySelector('tfoot [data-of=free]').textContent === '0'")
+        page.wait_for_selector("tfoot [data-of=free] >> text='0'")
         fleet.refused()  # and nobody folds it
         page.wait_for_selector("#strip >> text=stands still")
         box = page.locator("#strip >> text=stands still").bounding_box()
@@ -143,7 +143,7 @@ def test_the_past_is_chosen_with_the_slider(browser: Browser, address: str) -> N
     page.wait_for_selector(".time.past")
     assert "as_of=" in page.url
     assert page.input_value("#as-of").count(":") == 2
-    page.click("text=Now")
+    page.click(".time a.button")
     page.wait_for_url("**/status")
     assert visitor.complaints == []
     visitor.close()
