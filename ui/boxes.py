@@ -87,7 +87,7 @@ def pictures(tree: TreeAnswer) -> list[ProviderPicture]:
                 [
                     (inventory.resource_class, list(_devices(inventory, holdings, out)))
                     for inventory in one.inventories
-                    if isinstance(inventory.record.get("items"), list)
+                    if isinstance(inventory.record.get("items"), list | tuple)
                     and (inventory.record["items"] or inventory.record.get("withheld"))
                 ],
             )
@@ -150,7 +150,7 @@ def _devices(
     }
     seen = set()
     for item in (*inventory.record["items"], *(inventory.record.get("withheld") or ())):
-        name = str(item[0] if isinstance(item, list) and item else item)
+        name = str(item[0] if isinstance(item, list | tuple) and item else item)
         if name in seen:
             continue
         seen.add(name)
@@ -160,11 +160,11 @@ def _devices(
 
 def _details(item: Any) -> str:
     """The attributes of a device as text."""
-    if not isinstance(item, list) or len(item) < 2 or not isinstance(item[1], list):
+    if not isinstance(item, list | tuple) or len(item) < 2 or not isinstance(item[1], list | tuple):
         return ""
     shown = []
     for one in item[1]:
-        if isinstance(one, list) and len(one) >= 2:
+        if isinstance(one, list | tuple) and len(one) >= 2:
             value = one[-1]
             shown.append(f"{one[0]} {value}")
     return ", ".join(shown)

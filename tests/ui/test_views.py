@@ -130,7 +130,8 @@ def test_a_node_shows_each_cpu_and_device_and_who_holds_it(address: str) -> None
     text = get(f"{address}/node?id={NODE}")[1].decode()
     assert text.count('class="cpu used"') - 2 == 2  # and one in the key of each of two pictures
     assert 'href="/consumer?id=pinned"' in text
-    assert "0000:81:00.0" in text
+    assert '<th scope="row">0000:81:00.0</th><td><a href="/consumer?id=pinned">' in text
+    assert '<th scope="row">0000:82:00.0</th><td>free</td>' in text
 
 
 def test_why_nothing_fits_is_shown_as_bars_with_the_nearest_misses(address: str) -> None:
