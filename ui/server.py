@@ -302,9 +302,9 @@ async def _serve(site: Site, host: str, port: int, started: Callable[[str], None
     try:
         try:
             await web.TCPSite(runner, host, port).start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter: no name of a host
             raise UsageError(
-                f"the page cannot listen on {host}:{port}: {error.strerror or error}",
+                f"the page cannot listen on {host}:{port}: {getattr(error, 'strerror', '') or error}",
                 do="give another --host and --port",
             ) from error
         address, bound = runner.addresses[0][:2]

@@ -58,6 +58,7 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "placement export": ("--to", "nowhere.conf"),
     "placement import": ("--from", "nowhere.conf"),
     "placement serve": ("--placement-config", "nowhere"),
+    "ui": ("--host", "192.0.2.1"),
     "provider adopt": ("node-1", "--timeout", 1),
     "provider aggregate": ("node-1", "--add", "rack"),
     "provider device": ("node-1", "81:00.0", "--disable", "--reason", BAD, "--timeout", 1),
@@ -104,8 +105,8 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "worker": ("--web-port", "off", "--log", "nowhere"),
 }
 """Every command with its arguments. `worker` runs besides, on the log itself."""
-BROKEN = ("replay", "demo")
-"""Commands that are slow, and whose arguments the others have too."""
+BROKEN = ("replay", "demo", "ui")
+"""Commands that are slow, or serve until they are stopped, and whose arguments the others have too."""
 
 
 def commands(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:

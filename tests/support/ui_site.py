@@ -34,7 +34,7 @@ _CELLS: dict[str, Any] = {
     "numa0": {"cell": 0, "cores": [[0, 8], [1, 9], [2, 10], [3, 11]], "reserved_cpus": [0, 8]},
     "numa1": {"cell": 1, "cores": [[4, 12], [5, 13], [6, 14], [7, 15]], "memory_mb": 4096},
 }
-_DEVICES = {
+_DEVICES: Any = {
     "devices": {
         "0000:81:00.0": {"kind": "network", "vendor": "8086"},
         "0000:82:00.0": {"kind": "network", "vendor": HOSTILE},
