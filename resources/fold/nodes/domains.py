@@ -32,9 +32,10 @@ def count_domains(transaction: Transaction) -> None:
     """Count the nodes that this record has changed so far. Only rules that count domains (`RuleSet.counts_domains`) call it."""
     nodes, providers = transaction.changes.get(NODES), transaction.changes.get(PROVIDERS)
     keys = dict.fromkeys(nodes or ())
-    keys.update((key, None) for key, row in (providers or {}).items() if row is None or row.parent is None)
+    if providers:
+        keys.update((key, None) for key, row in providers.items() if row is None or row.parent is None)
     for key in keys:
-        _count_node(transaction, key, changed=key in (providers or ()))
+        _count_node(transaction, key, changed=providers is not None and key in providers)
 
 
 def fold_node_counted(transaction: Transaction, data: NodeCountedData) -> None:
