@@ -21,7 +21,7 @@ from vacancy.streams.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
 REFERENCE: Final = ROOT / "docs/reference"
-_PACKAGES: Final = ("resources", "projections", "streams", "clients", "cli", "placement_api", "testing")
+_PACKAGES: Final = ("resources", "projections", "streams", "clients", "cli", "placement_api", "testing", "ui")
 _ACTION: Final = re.compile(r"(?:Operator action|Action): ")
 _MADE: Final = "Made from the code by `make docs`; do not edit it."
 
