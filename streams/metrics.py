@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from vacancy.streams.metric_definition import MetricDefinition, MetricKind
 from vacancy.streams.partition_ownership import PartitionOwnership
 from vacancy.streams.printable import printable
 
@@ -69,19 +70,48 @@ def status(source: MetricsSource) -> dict[str, Any]:
     }
 
 
-_GAUGES: Mapping[str, tuple[str, str]] = {
-    "position": ("position", "Offset of the next record to fold"),
-    "end": ("log_end", "Offset that the log's next record will get"),
-    "lag_records": ("lag_records", "Records in the log that are not folded"),
-    "lag_seconds": ("lag_seconds", "How old the tables are while records wait"),
-}
+def _worker(
+    name: str, help_: str, *labels: str, kind: MetricKind = "gauge", of_partition: bool = True
+) -> MetricDefinition:
+    first = ("log", "partition") if of_partition else ("log",)
+    return MetricDefinition(f"vacancy_worker_{name}", kind, help_, (*first, *labels))
 
 
-_CONTESTED: Mapping[str, tuple[str, str]] = {
-    "closed": ("contested_nodes", "Nodes that take no claims because two publishers use their names"),
-    "dropped": ("contested_events", "Events dropped of nodes whose names two publishers used"),
-    "dropped_reports": ("contested_reports", "Full reports dropped of nodes whose names two publishers used"),
-}
+RECORDS: Final = _worker("records", "Records folded", kind="counter", of_partition=False)
+BATCHES: Final = _worker("batches", "Batches committed", kind="counter", of_partition=False)
+TICKS: Final = _worker("ticks", "Ticks sent", kind="counter", of_partition=False)
+READY: Final = _worker("ready", "1 once all that was there at start is folded", of_partition=False)
+POSITION: Final = _worker("position", "Offset of the next record to fold")
+LOG_END: Final = _worker("log_end", "Offset that the log's next record will get")
+LAG_RECORDS: Final = _worker("lag_records", "Records in the log that are not folded")
+LAG_SECONDS: Final = _worker("lag_seconds", "How old the tables are while records wait")
+LOG_TIME: Final = _worker("log_time_seconds", "How far log time has come (Unix time)")
+LOG_TIME_AHEAD: Final = _worker("log_time_ahead_seconds", "How far log time is ahead of this host's clock")
+DEAD_LETTERS: Final = _worker("dead_letters", "Records refused since the partition's first", kind="counter")
+CLAIMS: Final = _worker(
+    "claims",
+    "Claims judged since the worker's start: accepted, or the reason of the rejection",
+    "verdict",
+    kind="counter",
+)
+CONTESTED_NODES: Final = _worker(
+    "contested_nodes", "Nodes that take no claims because two publishers use their names"
+)
+CONTESTED_EVENTS: Final = _worker(
+    "contested_events", "Events dropped of nodes whose names two publishers used", kind="counter"
+)
+CONTESTED_REPORTS: Final = _worker(
+    "contested_reports", "Full reports dropped of nodes whose names two publishers used", kind="counter"
+)
+DIFFERING_STORES: Final = _worker("differing_stores", "Stores of other hosts whose state is another one")
+PARTITION_STOPPED: Final = _worker("partition_stopped", "1 where folding had to stop")
+
+WORKER_METRICS: Final = (
+    *(RECORDS, BATCHES, TICKS, READY, POSITION, LOG_END, LAG_RECORDS, LAG_SECONDS, LOG_TIME, LOG_TIME_AHEAD),
+    *(DEAD_LETTERS, CLAIMS, CONTESTED_NODES, CONTESTED_EVENTS, CONTESTED_REPORTS, DIFFERING_STORES),
+    PARTITION_STOPPED,
+)
+"""All metrics of a worker, in the order in which it serves them."""
 
 
 class WorkerCollector(Collector):
@@ -93,41 +123,33 @@ class WorkerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         found = status(self._source)
         log = printable(found["log"])
-        for name, help_ in (
-            ("records", "Records folded"),
-            ("batches", "Batches committed"),
-            ("ticks", "Ticks sent"),
-        ):
-            yield _counter(name, help_, {(log,): found[name]}, ["log"])
-        yield _ready(log, ready=found["ready"])
-        labels = ["log", "partition"]
+        for metric in (RECORDS, BATCHES, TICKS, READY):
+            yield metric.family({(log,): found[metric.name.removeprefix("vacancy_worker_")]})
         partitions = {(log, str(one["partition"])): one for one in found["partitions"]}
-        for key, (name, help_) in _GAUGES.items():
-            yield _gauge(name, help_, {at: one[key] for at, one in partitions.items()}, labels)
-        log_time = {at: one["log_time_ms"] / 1000 for at, one in partitions.items()}
-        yield _gauge("log_time_seconds", "How far log time has come (Unix time)", log_time, labels)
-        ahead = {
-            at: max(0.0, one["log_time_ms"] - found["host_time_ms"]) / 1000 for at, one in partitions.items()
-        }
-        yield _gauge(
-            "log_time_ahead_seconds", "How far log time is ahead of this host's clock", ahead, labels
+
+        def of_each(metric: MetricDefinition, value: Callable[[Mapping[str, Any]], float]) -> Metric:
+            return metric.family({at: value(one) for at, one in partitions.items()})
+
+        now_ms = found["host_time_ms"]
+        yield of_each(POSITION, lambda one: one["position"])
+        yield of_each(LOG_END, lambda one: one["end"])
+        yield of_each(LAG_RECORDS, lambda one: one["lag_records"])
+        yield of_each(LAG_SECONDS, lambda one: one["lag_seconds"])
+        yield of_each(LOG_TIME, lambda one: one["log_time_ms"] / 1000)
+        yield of_each(LOG_TIME_AHEAD, lambda one: max(0.0, one["log_time_ms"] - now_ms) / 1000)
+        yield of_each(DEAD_LETTERS, lambda one: one["dead_letters"])
+        yield CLAIMS.family(
+            {
+                (*at, printable(verdict)): count
+                for at, one in partitions.items()
+                for verdict, count in one["claims"].items()
+            }
         )
-        refused = {at: one["dead_letters"] for at, one in partitions.items()}
-        yield _counter("dead_letters", "Records refused since the partition's first", refused, labels)
-        claims = {
-            (*at, printable(verdict)): count
-            for at, one in partitions.items()
-            for verdict, count in one["claims"].items()
-        }
-        help_ = "Claims judged since the worker's start: accepted, or the reason of the rejection"
-        yield _counter("claims", help_, claims, [*labels, "verdict"])
-        for field, (name, help_) in _CONTESTED.items():
-            counts = {at: one["contested"][field] for at, one in partitions.items()}
-            yield (_gauge if field == "closed" else _counter)(name, help_, counts, labels)
-        differ = {at: len(one["differs"]) for at, one in partitions.items()}
-        yield _gauge("differing_stores", "Stores of other hosts whose state is another one", differ, labels)
-        stopped = {at: one["error"] is not None for at, one in partitions.items()}
-        yield _gauge("partition_stopped", "1 where folding had to stop", stopped, labels)
+        yield of_each(CONTESTED_NODES, lambda one: one["contested"]["closed"])
+        yield of_each(CONTESTED_EVENTS, lambda one: one["contested"]["dropped"])
+        yield of_each(CONTESTED_REPORTS, lambda one: one["contested"]["dropped_reports"])
+        yield of_each(DIFFERING_STORES, lambda one: len(one["differs"]))
+        yield of_each(PARTITION_STOPPED, lambda one: one["error"] is not None)
 
 
 class _NotReadyCollector(Collector):
@@ -137,26 +159,7 @@ class _NotReadyCollector(Collector):
         self._log = log
 
     def collect(self) -> Iterator[Metric]:
-        yield _ready(printable(self._log), ready=False)
-
-
-def _ready(log: str, *, ready: bool) -> Metric:
-    help_ = "1 once all that was there at start is folded"
-    return _gauge("ready", help_, {(log,): ready}, ["log"])
-
-
-def _gauge(name: str, help_: str, values: Mapping[Any, float], labels: list[str]) -> Metric:
-    family = GaugeMetricFamily(f"vacancy_worker_{name}", help_, labels=labels)
-    for at, value in values.items():
-        family.add_metric(at, float(value))
-    return family
-
-
-def _counter(name: str, help_: str, values: Mapping[Any, float], labels: list[str]) -> Metric:
-    family = CounterMetricFamily(f"vacancy_worker_{name}", help_, labels=labels)
-    for at, value in values.items():
-        family.add_metric(at, float(value))
-    return family
+        yield READY.family({(printable(self._log),): False})
 
 
 def render(source: MetricsSource) -> str:

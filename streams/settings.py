@@ -146,6 +146,8 @@ class Settings(BaseSettings):
     """How many tables of the past are kept at most."""
     history_mb: Annotated[int, Field(ge=1)] = 8_192
     """About how much room tables of the past may take, in MiB."""
+    tracing: bool = False
+    """Whether schedulers and workers make OpenTelemetry spans (extra `otel`, docs/tracing.md)."""
     parts: str = "vacancy.clients.runtime.bootstrap:worker_parts"
     """The function, as module:name, that makes the tables of a worker that the `faust` command runs."""
 

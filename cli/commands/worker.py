@@ -129,6 +129,7 @@ def worker(
             web=settings.web,
             before_opening=lambda opened: _start(context, opened, from_snapshot),
             digest_interval=interval,
+            tracing=settings.tracing,
         )
 
 

@@ -203,15 +203,25 @@ def _first_rules(path: Path, log: Log) -> int:
     return 1
 
 
-def worker_parts(log: Log, path: Path, digest_interval: DigestInterval = DIGEST_INTERVAL) -> WorkerParts:
-    """The parts of a worker on the store at `path`, which several workers may share. No partition is opened yet."""
-    return live_parts(unchecked_store(path, log, installed_registry()), digest_interval)
+def worker_parts(
+    log: Log, path: Path, digest_interval: DigestInterval = DIGEST_INTERVAL, *, tracing: bool | None = None
+) -> WorkerParts:
+    """The parts of a worker on the store at `path`, which several workers may share. No partition is opened yet. `tracing`: see
+    `live_parts`; None: as the settings in force say."""
+    if tracing is None:
+        from vacancy.streams.settings import load_settings
+
+        tracing = load_settings().tracing
+    return live_parts(unchecked_store(path, log, installed_registry()), digest_interval, tracing=tracing)
 
 
-def live_parts(store: Store, digest_interval: DigestInterval = DIGEST_INTERVAL) -> WorkerParts:
+def live_parts(
+    store: Store, digest_interval: DigestInterval = DIGEST_INTERVAL, *, tracing: bool = False
+) -> WorkerParts:
     """The parts of a worker on an open store: it logs contested nodes and stores that differ, appends ticks, answers proposed
     rules, compares digests, makes the checkpoints that snapshots need, and closes the store where another one takes its
-    place (`StoreReleased`)."""
+    place (`StoreReleased`). With `tracing` it makes spans of the verdicts on traced claims; raises `UsageError` without the extra
+    `otel`."""
     from vacancy.clients.runtime.contested_log import ContestedLog  # here, because only workers log
     from vacancy.clients.runtime.difference_log import log_difference
     from vacancy.clients.runtime.state_digester import StateDigester
@@ -224,6 +234,10 @@ def live_parts(store: Store, digest_interval: DigestInterval = DIGEST_INTERVAL) 
         checkpoints.answer()
         digester.step()
 
+    if tracing:
+        from vacancy.clients.tracing.switch import verdict_tracing
+
+        store.on_judged = verdict_tracing(store.id)
     store.judged = {}
     store.on_contested = ContestedLog()
     store.on_difference = log_difference

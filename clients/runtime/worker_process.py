@@ -73,6 +73,7 @@ def run_worker(
     web: WebAddress | None = None,
     before_opening: Callable[[Log], None] = _nothing_before_opening,
     digest_interval: DigestInterval = DIGEST_INTERVAL,
+    tracing: bool = False,
 ) -> None:
     """Fold the log into the store until it is stopped: by SIGTERM or SIGINT (where this is the main thread), or by
     anything put into `stop`.
@@ -80,7 +81,8 @@ def run_worker(
     `on_ready` is called once all that was in the log at the start is folded; partitions that failed before that
     are in the worker's `errors`. `web` is where to serve the worker's state; None: that of a Kafka log at the default address, others nowhere.
     `before_opening` is called with the open log before the store is opened, and may make the store.
-    `digest_interval`: how often digests of the tables are compared through the log. A Kafka that does not answer is waited
+    `digest_interval`: how often digests of the tables are compared through the log. `tracing`: whether it makes OpenTelemetry spans of
+    verdicts (`live_parts`). A Kafka that does not answer is waited
     for. Raises what else opening raises, and at the end the first partition's error.
     """
     # Imported here, because a process that only starts workers does not need ctypes.
@@ -96,11 +98,31 @@ def run_worker(
     with forward_signals(stop_signal), returning_memory():
         if parse_log_url(log_url).scheme == "kafka":
             _run_faust(
-                log_url, store, client_settings, on_ready, stop_signal, web, before_opening, digest_interval
+                *(
+                    log_url,
+                    store,
+                    client_settings,
+                    on_ready,
+                    stop_signal,
+                    web,
+                    before_opening,
+                    digest_interval,
+                ),
+                tracing,
             )
         else:
             _run_embedded(
-                log_url, store, client_settings, on_ready, stop_signal, web, before_opening, digest_interval
+                *(
+                    log_url,
+                    store,
+                    client_settings,
+                    on_ready,
+                    stop_signal,
+                    web,
+                    before_opening,
+                    digest_interval,
+                ),
+                tracing,
             )
 
 
@@ -113,6 +135,7 @@ def _run_faust(
     web: WebAddress | None,
     before_opening: Callable[[Log], None],
     digest_interval: DigestInterval,
+    tracing: bool,
 ) -> None:
     from vacancy.clients.runtime.bootstrap import worker_parts
     from vacancy.projections.store.swap import wait_for_swap
@@ -137,7 +160,7 @@ def _run_faust(
                 try:
                     wait_for_swap(store, partial(stop_requested, stop_signal))
                     before_opening(log)
-                    parts = worker_parts(log, store, digest_interval)
+                    parts = worker_parts(log, store, digest_interval, tracing=tracing)
                     run_app(make_app(log, parts, client_settings, web), stop_signal, ready)
                 except LogUnavailable as error:  # they went away before it had joined
                     waiter.note(error)
@@ -167,6 +190,7 @@ def _run_embedded(
     web: WebAddress | None,
     before_opening: Callable[[Log], None],
     digest_interval: DigestInterval,
+    tracing: bool,
 ) -> None:
     # Imported here, because a process that only starts workers does not need RocksDB.
     from vacancy.projections.store.swap import wait_for_swap
@@ -183,7 +207,7 @@ def _run_embedded(
             wait_for_swap(store, partial(stop_requested, stop_signal))
             try:
                 before_opening(log)
-                _fold_embedded(log, store, on_ready, stop_signal, pages, digest_interval)
+                _fold_embedded(log, store, on_ready, stop_signal, pages, digest_interval, tracing)
             except StoreError as error:
                 if not _is_released(store, error):
                     raise
@@ -198,13 +222,14 @@ def _fold_embedded(
     stop_signal: StopSignal,
     pages: EmbeddedPages,
     digest_interval: DigestInterval,
+    tracing: bool,
 ) -> None:
     """Fold until a stop is requested. Raises `StoreReleased` where another store takes the place of this one."""
     from vacancy.clients.runtime.bootstrap import installed_registry, live_parts, open_store
     from vacancy.streams.embedded_worker import EmbeddedWorker
 
     with open_store(store, log, installed_registry()) as tables:
-        parts = live_parts(tables, digest_interval)
+        parts = live_parts(tables, digest_interval, tracing=tracing)
         target = log.end()
 
         def between_commits() -> None:

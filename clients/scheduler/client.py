@@ -17,6 +17,7 @@ from vacancy.clients.runtime.folded_log import RecordRefused, SameLogCheck
 from vacancy.clients.scheduler.claims import LATE, ClaimSettings, rejection_text
 from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter
+from vacancy.clients.scheduler.observer import SchedulerObserver, trace_parents
 from vacancy.clients.scheduler.pipeline import Pipeline, PollPacing
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, settle_first
 from vacancy.clients.scheduler.releases import WeighedRelease, release_records
@@ -50,7 +51,9 @@ from vacancy.streams.log import AppendedAt, Log
 if TYPE_CHECKING:
     from vacancy.clients.inspection.cell_moves import CellMove
     from vacancy.clients.inspection.why_not import WhyNot
+    from vacancy.clients.metrics.scheduler_metrics import SchedulerMetrics
     from vacancy.clients.scheduler.moves.moves import Moved, Moves
+    from vacancy.clients.tracing.scheduler_tracing import SchedulerTracing
     from vacancy.projections.diagnostics.summary import Explanation
     from vacancy.streams.settings import Settings
 
@@ -75,6 +78,8 @@ class SchedulerOptions(TypedDict, total=False):
     record_requests: bool
     spare_collector: bool
     view_memory_mb: int | None
+    metrics: SchedulerMetrics | None
+    tracing: SchedulerTracing | None
 
 
 class Scheduler:
@@ -85,7 +90,8 @@ class Scheduler:
     claims made for one request before it counts as lost. `record_requests`: whether requests and their outcomes are
     written to the log. `spare_collector`: keep Python's garbage collector of this process from the objects of the view
     until `close`; without that, one query in some thousand waits tens of milliseconds for it at 100,000 nodes.
-    `view_memory_mb` bounds the memory of the columns (`StoreReader`).
+    `view_memory_mb` bounds the memory of the columns (`StoreReader`). `metrics` counts its requests in a registry of
+    prometheus_client, `tracing` makes OpenTelemetry spans of them; both watch `place`, `place_many` and `place_gang`.
 
     Opening raises `StoreError` where the store cannot be read. Before the first record is written, the log is compared with
     the store's: methods that write raise `StoreMismatch` for another log.
@@ -105,8 +111,12 @@ class Scheduler:
         record_requests: bool = True,
         spare_collector: bool = True,
         view_memory_mb: int | None = None,
+        metrics: SchedulerMetrics | None = None,
+        tracing: SchedulerTracing | None = None,
     ) -> None:
         self.log = log
+        watching = (one for one in (metrics, tracing) if one is not None)
+        self._observers: tuple[SchedulerObserver, ...] = tuple(one.observer(name) for one in watching)
         self.query = StoreQuery(
             store, registry, order=order, seed=seed, view_memory_mb=view_memory_mb, clock=log.clock
         )
@@ -127,6 +137,7 @@ class Scheduler:
             record_requests=record_requests,
             same_log=self._same_log,
             takes=self.reader.takes,
+            trace_parent_of=trace_parents(self._observers),
         )
         self._log_time = LogTime(log, self.reader, self._same_log)
         self._pacing = PollPacing(self.reader.rings)
@@ -153,6 +164,7 @@ class Scheduler:
         the log does not answer.
         """
         from vacancy.clients.runtime.bootstrap import installed_registry
+        from vacancy.clients.tracing.switch import scheduler_tracing
         from vacancy.streams.log import open_log
         from vacancy.streams.settings import load_settings
 
@@ -161,6 +173,8 @@ class Scheduler:
             log = open_log(used.log, timeout_s, **used.kafka)
         try:
             options = {"view_memory_mb": used.view_memory_mb, **options}
+            if used.tracing and "tracing" not in options:
+                options["tracing"] = scheduler_tracing()
             made = cls(log, used.store, installed_registry(), **options)
         except BaseException:
             log.close()
@@ -520,6 +534,7 @@ class Scheduler:
             timeout_s,
             self._log_time,
             max_staleness_s,
+            self._observers,
         )
 
         def compiled() -> Iterator[tuple[PlacementRequest, CompiledRequest] | None]:
@@ -562,6 +577,7 @@ class Scheduler:
             self._log_time,
             fetch_quota=lambda rejected: self.fetch_quota(rejected, timeout_s=timeout_s, in_gang=True),
             check_new=self.check_new,
+            observers=self._observers,
         )
         return gang.place(placements, timeout_s, max_staleness_s)
 

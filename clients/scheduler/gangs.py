@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,8 +25,9 @@ from vacancy.clients.scheduler.claims import (
 from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import LogWriter
 from vacancy.clients.scheduler.needed_rules import check_request, check_rules
+from vacancy.clients.scheduler.observer import RequestWatch, SchedulerObserver, watches_of
 from vacancy.clients.scheduler.pipeline import REASON_MAX, PollPacing
-from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, settle_first
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, Status, settle_first
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.gang import PLACES_MAX, TRIALS_MAX, FoundGang, GangMember, find_gang
@@ -45,7 +47,7 @@ from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
 
 
 class Member(NamedTuple):
-    """A request of a gang: what was asked, the id of the request, its home partition, and its consumer."""
+    """A request of a gang: what was asked, the id of the request, its home partition, its consumer, and who watches it."""
 
     request: PlacementRequest
     compiled: CompiledRequest
@@ -53,6 +55,7 @@ class Member(NamedTuple):
     home: int
     consumer: str
     avoid: set[str]
+    watches: tuple[RequestWatch, ...] = ()
 
 
 class _Sent(NamedTuple):
@@ -65,7 +68,7 @@ class _Sent(NamedTuple):
 
 class GangPlacement:
     """Places gangs for one scheduler. See `Scheduler.place_gang`. `fetch_quota` fetches the share that a claim lacked, and
-    `check_new` raises for a consumer that holds something."""
+    `check_new` raises for a consumer that holds something. `observers` watch the members."""
 
     def __init__(
         self,
@@ -76,7 +79,9 @@ class GangPlacement:
         *,
         fetch_quota: Callable[[Rejected], bool],
         check_new: Callable[[str, str], None],
+        observers: Sequence[SchedulerObserver] = (),
     ) -> None:
+        self._observers = observers
         self._writer, self._query, self._settings = writer, query, settings
         self._reader = query.reader
         self._log_time = log_time
@@ -98,6 +103,8 @@ class GangPlacement:
         try:
             return self._attempts(members, started, timeout_s, since_ms)
         finally:
+            for watch in (watch for one in members for watch in one.watches):
+                watch.abandoned()  # does nothing where the outcome is known
             self._writer.flush(timeout_s)
 
     def _checked(self, requests: Sequence[PlacementRequest]) -> list[CompiledRequest]:
@@ -130,7 +137,9 @@ class GangPlacement:
 
     def _accept(self, request: PlacementRequest, compiled: CompiledRequest) -> Member:
         id_, home = self._writer.received(request.id, compiled.wire, has_choices=bool(compiled.choices))
-        return Member(request, compiled, id_, home, request.consumer or next(self._ids), set())
+        consumer = request.consumer or next(self._ids)
+        watches = watches_of(self._observers, request, compiled, consumer)
+        return Member(request, compiled, id_, home, consumer, set(), watches)
 
     def _attempts(
         self, members: Sequence[Member], started: float, timeout_s: float, since_ms: int | None
@@ -147,6 +156,9 @@ class GangPlacement:
                 heard_since_ms=since_ms,
             )
             query_ms = (time.perf_counter() - asked) * 1e3
+            for one in members:
+                for watch in one.watches:
+                    watch.queried(query_ms / 1e3 / len(members), self._reader.newest_ms)
             if not found.places:
                 raise self._none_found(members, found, reason)
             left_s = max(0.0, started + timeout_s - time.monotonic())
@@ -156,7 +168,9 @@ class GangPlacement:
             if unavailable is not None:
                 self._close(members, "failed", reason=f"no claim was sent: {unavailable}")
                 raise ClaimLost(f"no claim was sent: {unavailable}", where=self._where, do="try again")
+            sent_at = time.monotonic()
             verdicts = self._wait(sent, started + timeout_s)
+            self._show_verdicts(members, sent, verdicts, time.monotonic() - sent_at)
             if not verdicts:
                 raise self._unknown(members, sent)
             if all(one.accepted for one in verdicts):
@@ -171,6 +185,13 @@ class GangPlacement:
                     f"no time left after {lost} claims, the last one: {reason}", where=self._where
                 )
 
+    def _show_verdicts(
+        self, members: Sequence[Member], sent: _Sent, verdicts: Sequence[VerdictRow], waited_s: float
+    ) -> None:
+        for member, claim, verdict in zip(members, sent.claims, verdicts, strict=False):
+            for watch in member.watches:
+                watch.decided(claim.id, "accepted" if verdict.accepted else verdict.reason, waited_s)
+
     @property
     def _where(self) -> str:
         return f"store {self._reader.path}"
@@ -183,6 +204,9 @@ class GangPlacement:
             for one, place in zip(members, places, strict=True)
         ]
         deadline_ms = claims[0].deadline_ms
+        for member, claim, place in zip(members, claims, places, strict=True):
+            for watch in member.watches:
+                watch.claimed(claim.id, place.cell, place.root)
         return _Sent(places[0].cell, [replace(one, deadline_ms=deadline_ms) for one in claims], places)
 
     def _wait(self, sent: _Sent, until: float) -> list[VerdictRow]:
@@ -263,7 +287,7 @@ class GangPlacement:
                 f"the search was given up in {found.gave_up} cells, after {TRIALS_MAX:,} trials in one or {PLACES_MAX}"
                 " places of a member: not searched further"
             )
-            self._close(members, "failed", reason=text)
+            self._close(members, "failed", reason=text, status="gave_up")
             return SearchGivenUp(text, self._where)
         if reason:
             self._close(members, "failed", reason=reason)
@@ -286,7 +310,7 @@ class GangPlacement:
             def explain() -> object:
                 return self._query.explain(member.compiled, newest=False)
 
-        self._close(members, "failed", reason=text)
+        self._close(members, "failed", reason=text, status="no_valid_host")
         return NoValidHost(f"no valid host: {text}", where=self._where, do=do, explain=explain)
 
     def _unknown(self, members: Sequence[Member], sent: _Sent) -> OutcomeUnknown:
@@ -328,18 +352,33 @@ class GangPlacement:
         ]
 
     def _close(
-        self, members: Sequence[Member], outcome: str, sent: _Sent | None = None, *, reason: str = ""
+        self,
+        members: Sequence[Member],
+        outcome: Literal["placed", "failed", "unknown"],
+        sent: _Sent | None = None,
+        *,
+        reason: str = "",
+        status: Status | None = None,
     ) -> None:
-        """Record how the requests of all members ended."""
+        """Record how the requests of all members ended. `status` is what observers get, where it says more than `outcome`."""
         for number, member in enumerate(members):
+            claim = sent.claims[number].id if sent else None
+            cell = sent.cell if sent else None
             self._writer.closed(
                 member.home,
                 ClosedRequestWire(
                     member.id,
                     outcome,
                     self._maker.as_of(),
-                    claim=sent.claims[number].id if sent else None,
-                    cell=sent.cell if sent else None,
+                    claim=claim,
+                    cell=cell,
                     reason=reason[:REASON_MAX],
                 ),
             )
+            if member.watches:
+                shown: Status = status or ("lost" if outcome == "failed" else outcome)
+                ended = Outcome(
+                    shown, member.id, member.consumer, cell=cell or "", claim=claim or "", reason=reason
+                )
+                for watch in member.watches:
+                    watch.ended(ended, partial(self._query.explain, member.compiled, nearest=0, newest=False))

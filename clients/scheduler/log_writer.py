@@ -21,6 +21,7 @@ from msgspec import Raw
 
 from vacancy.clients.runtime.folded_log import SameLogCheck
 from vacancy.clients.scheduler.claims import new_ids
+from vacancy.clients.scheduler.observer import TraceParentOf
 from vacancy.clients.scheduler.placement import Status
 from vacancy.resources.fold.record_limits import claim_weights
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
@@ -37,6 +38,7 @@ from vacancy.resources.model.event_encoding import (
 )
 from vacancy.resources.model.partitioner import covering_cells, partition_for, partitions_for
 from vacancy.resources.model.record import NewRecord
+from vacancy.resources.model.trace_context import TraceAttributes, trace_attributes
 from vacancy.streams.log import SEND_S, Log, Receipt
 
 LIMITS: Final = RULES_VERSIONS.newest.limits
@@ -87,7 +89,8 @@ class LogWriter:
     """Writes to `log` for one scheduler. Requests and their outcomes are written if `record_requests` is set.
 
     `takes` says which events the rules of a partition allow: claims and requests that have much in common are written in the
-    form that has it once, where the partition takes it. The scheduler's thread calls it. Outcomes that no claim takes along are sent by a background thread, which ends when
+    form that has it once, where the partition takes it. The scheduler's thread calls it. `trace_parent_of` gives the trace
+    contexts that go with claims. Outcomes that no claim takes along are sent by a background thread, which ends when
     nothing is left to send. Nothing is sent before `same_log` has succeeded.
     """
 
@@ -99,8 +102,10 @@ class LogWriter:
         record_requests: bool,
         same_log: SameLogCheck | None = None,
         takes: Takes = takes_none,
+        trace_parent_of: TraceParentOf | None = None,
     ) -> None:
         self._log = log
+        self._trace_parent_of = trace_parent_of
         self._same_log = same_log
         self._source = source
         self._takes = takes
@@ -174,7 +179,8 @@ class LogWriter:
             requests = self._requests.take(closed_wait_s)
             records = [*self._kept, *requests, *self._claim_records(claims)]
             for cell, gang in gangs.items():
-                records.append(NewRecord(cell, encode_gang(next(self._ids), self._source, gang)))
+                value = encode_gang(next(self._ids), self._source, gang, self._contexts(gang))
+                records.append(NewRecord(cell, value))
             if not records:
                 return None
             try:
@@ -194,8 +200,14 @@ class LogWriter:
         for cell, ready in claims.items():
             newest = self._takes(partition_for(cell, self._log.partitions), events.ClaimsRequestedV2)
             for batch in claim_batches(ready):
-                value = encode_claims(next(self._ids), self._source, batch, newest=newest)
+                contexts = self._contexts(batch)
+                value = encode_claims(next(self._ids), self._source, batch, newest=newest, contexts=contexts)
                 yield NewRecord(cell, value)
+
+    def _contexts(self, claims: Sequence[ClaimWire]) -> TraceAttributes | None:
+        """The trace contexts of these claims; None where none is traced."""
+        of = self._trace_parent_of
+        return None if of is None else trace_attributes([of(claim.id) for claim in claims])
 
     def _check_receipts(self) -> None:
         while self._receipts and self._receipts[0][1].done:

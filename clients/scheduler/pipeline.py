@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vacancy.clients.scheduler.claims import (
     FINAL,
@@ -28,6 +29,7 @@ from vacancy.clients.scheduler.claims import (
 )
 from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import CLOSED_AS, LogWriter
+from vacancy.clients.scheduler.observer import RequestWatch, SchedulerObserver, watches_of
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, Status
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.query.affinity.engine import memberships_of
@@ -43,6 +45,9 @@ from vacancy.resources.state.rows import AllocationPart, VerdictRow, granted_by_
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
 from vacancy.streams.file_events import MODIFIED, FileEvents
 from vacancy.streams.log_clock import duration_text
+
+if TYPE_CHECKING:
+    from vacancy.projections.diagnostics.summary import Explanation
 
 REASON_MAX: Final = 1024
 """Characters of a reason that the log accepts."""
@@ -100,6 +105,7 @@ class PlacementJob:
     """One request on its way. `id` is empty until the request is recorded; `home` is the partition that it hashes to.
     `waits_for` are the claims (by their keys) that it waits for; `avoid` the roots that rejected it. `late_claims` are those
     whose deadline had passed before they were judged. `gave_up` and `heard_since_ms` (see `find`) are those of its last query.
+    `watches` are of the scheduler's observers.
     """
 
     request: PlacementRequest
@@ -118,6 +124,7 @@ class PlacementJob:
     gave_up: int = 0
     heard_since_ms: int | None = None
     rejected: Rejected | None = None
+    watches: tuple[RequestWatch, ...] = ()
 
     def move_to(self, state: JobState) -> None:
         """Change the state. Raises `RuntimeError`, and changes nothing, where `TRANSITIONS` does not allow it."""
@@ -204,8 +211,10 @@ class Pipeline:
         timeout_s: float,
         log_time: LogTime,
         max_staleness_s: float | None = None,
+        observers: Sequence[SchedulerObserver] = (),
     ) -> None:
         self._writer = writer
+        self._observers = observers
         self._log_time = log_time
         self._query = query
         self._reader = query.reader
@@ -232,8 +241,10 @@ class Pipeline:
                 yield from self._rounds(iter(requests))
             finally:
                 # A caller who stops early gets no more outcomes; from now on the store shows what is used.
+                for job in self._waiting:
+                    _abandon(job)
                 for row_key in list(self._in_flight):
-                    self._end_claim(row_key)
+                    _abandon(self._end_claim(row_key).job)
                 self._writer.send_later()
 
     def _rounds(self, source: Iterator[Compiled | None]) -> Iterator[Outcome]:
@@ -285,6 +296,8 @@ class Pipeline:
 
     def _accept(self, request: PlacementRequest, compiled: CompiledRequest) -> PlacementJob:
         job = PlacementJob(request, compiled, request.consumer or next(self._ids), started=time.monotonic())
+        if self._observers:
+            job.watches = watches_of(self._observers, request, compiled, job.consumer)
         if request.id is not None:
             self._record(job)
         return job
@@ -400,6 +413,8 @@ class Pipeline:
         for job in jobs:
             job.query_ms += took_ms
             job.gave_up, job.heard_since_ms = budget.gave_up, since_ms
+            for watch in job.watches:
+                watch.queried(took_ms / 1e3, self._reader.newest_ms)
         if among > 1 and len(found) > wanted:
             found = [found[at] for at in self._query.rng.permutation(len(found))]
             found.sort(key=lambda one: one.choice)
@@ -422,6 +437,8 @@ class Pipeline:
         job.move_to(JobState.CLAIM_SENT)
         made = ClaimInFlight(job, claim, candidate, time.monotonic(), reservations, memberships)
         self._in_flight[key(candidate.cell, claim.id)] = made
+        for watch in job.watches:
+            watch.claimed(claim.id, candidate.cell, candidate.root)
         return made
 
     def _end_claim(self, row_key: bytes) -> ClaimInFlight:
@@ -475,6 +492,9 @@ class Pipeline:
 
     def _decided(self, ended: ClaimInFlight, verdict: VerdictRow) -> None:
         job = ended.job
+        for watch in job.watches:
+            named = "accepted" if verdict.accepted else verdict.reason
+            watch.decided(ended.claim.id, named, time.monotonic() - ended.sent_at)
         if verdict.accepted:
             self._close(job, "placed", ended, grants=verdict.grants)
             return
@@ -573,24 +593,37 @@ class Pipeline:
                 reason=reason[:REASON_MAX],
             ),
         )
-        self._outcomes.append(
-            Outcome(
-                status=status,
-                request=job.id,
-                consumer=job.consumer,
-                cell=cell,
-                root=ended.candidate.root if ended else "",
-                claim=ended.claim.id if ended else "",
-                allocations=ended.candidate.allocations if ended else (),
-                grants=grants,
-                groups=len(ended.claim.memberships) if ended else 0,
-                as_of=self._reader.position,
-                reason=reason,
-                deadline_ms=ended.claim.deadline_ms if ended else 0,
-                lost_claims=job.lost_claims + job.late_claims,
-                late_claims=job.late_claims,
-                claim_ms=(time.monotonic() - job.started) * 1e3,
-                query_ms=job.query_ms,
-                rejected=job.rejected if status == "lost" else None,
-            )
+        outcome = Outcome(
+            status=status,
+            request=job.id,
+            consumer=job.consumer,
+            cell=cell,
+            root=ended.candidate.root if ended else "",
+            claim=ended.claim.id if ended else "",
+            allocations=ended.candidate.allocations if ended else (),
+            grants=grants,
+            groups=len(ended.claim.memberships) if ended else 0,
+            as_of=self._reader.position,
+            reason=reason,
+            deadline_ms=ended.claim.deadline_ms if ended else 0,
+            lost_claims=job.lost_claims + job.late_claims,
+            late_claims=job.late_claims,
+            claim_ms=(time.monotonic() - job.started) * 1e3,
+            query_ms=job.query_ms,
+            rejected=job.rejected if status == "lost" else None,
         )
+        self._outcomes.append(outcome)
+        for watch in job.watches:
+            watch.ended(outcome, partial(self._explain, job))
+
+    def _explain(self, job: PlacementJob) -> Explanation:
+        """What each constraint of a job's request removed."""
+        return self._query.explain(
+            job.compiled, max_staleness_s=self._max_staleness_s, nearest=0, newest=False
+        )
+
+
+def _abandon(job: PlacementJob) -> None:
+    """Nobody waits for the outcome any more."""
+    for watch in job.watches:
+        watch.abandoned()

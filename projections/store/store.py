@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple, Protocol
 from uuid import uuid4
 
 from vacancy.projections.store.manifest import Manifest, check_manifest, read_manifest, write_manifest
@@ -46,6 +48,24 @@ def is_made(store: Path, partition: int) -> bool:
     return (partition_path(store, partition) / "CURRENT").exists()
 
 
+class OnJudged(Protocol):
+    """Receives a record, the verdicts that it changed (by their keys), the time at which its fold began (ns since 1970), and whether it
+    was refused."""
+
+    def __call__(
+        self, record: Record, verdicts: Mapping[bytes, VerdictRow | None], folded_ns: int, *, refused: bool
+    ) -> None: ...
+
+
+class _Judged(NamedTuple):
+    """The arguments of `OnJudged`."""
+
+    record: Record
+    verdicts: Mapping[bytes, VerdictRow | None]
+    folded_ns: int
+    refused: bool
+
+
 class Store:
     """A directory of partitions, folded from one log. Satisfies the worker's projection protocol.
 
@@ -78,6 +98,7 @@ class Store:
             write_manifest(path, manifest)
         self.manifest = manifest
         self._open: dict[int, PartitionStore] = {}
+        self._judged: list[_Judged] = []
         self._uncommitted: dict[int, tuple[int, Record]] = {}
         """Only in bulk: partition -> the position after what is staged there, and the record before that position."""
 
@@ -89,6 +110,9 @@ class Store:
 
         self.on_difference: Callable[[int, ComparedStore], None] | None = None
         """Called for each digest by which a store of another host says that its state differs: (partition, what it said)."""
+
+        self.on_judged: OnJudged | None = None
+        """Called after each commit for each of its records that had verdicts, or was refused. None: no record is kept for it."""
 
         self.on_boundary: Callable[[int, int], None] | None = None
         """Called after each commit that ends at a boundary (`state_digests`): (partition, position)."""
@@ -162,6 +186,7 @@ class Store:
         tables = self._tables(partition)
         last: Record | None
         position, last = self._uncommitted.pop(partition, (tables.local.position, None))
+        self._judged.clear()  # of a commit that failed
         try:
             for record in records:
                 if record.offset < position:
@@ -176,6 +201,9 @@ class Store:
                 tables.stage(changes)
                 if self.judged is not None and (verdicts := changes.get(VERDICTS)):
                     self._count(partition, verdicts)
+                if self.on_judged is not None and (VERDICTS in changes or DEAD_LETTERS in changes):
+                    refused = DEAD_LETTERS in changes
+                    self._judged.append(_Judged(record, changes.get(VERDICTS, {}), time.time_ns(), refused))
                 last = record
                 position += 1
                 value = record.value
@@ -214,6 +242,10 @@ class Store:
             for name, row in contested.items():
                 if row is not None:
                     self.on_contested(partition, name, row)
+        if self.on_judged is not None and self._judged:
+            judged, self._judged = self._judged, []
+            for one in judged:
+                self.on_judged(one.record, one.verdicts, one.folded_ns, refused=one.refused)
 
     def _count(self, partition: int, verdicts: Mapping[bytes, VerdictRow | None]) -> None:
         """Count the claims that a record had judged."""

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from vacancy.resources.model.server_group import ServerGroupMembership
+from vacancy.resources.model.trace_context import TraceAttributes
 
 _encode = msgspec.json.Encoder().encode
 _changed = msgspec.structs.replace
@@ -135,6 +136,18 @@ class _Event(msgspec.Struct, frozen=True):
     specversion: str = "1.0"
 
 
+class _TracedEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An `_Event` with the attributes of CloudEvents' extension for distributed tracing, and one of our own (`trace_context`)."""
+
+    specversion: str
+    type: str
+    id: str
+    source: str
+    traceparent: str
+    data: _Claims | _ClaimsV2
+    claimtraces: str = ""
+
+
 class _Specs:
     """The specs of a record, each of them once."""
 
@@ -150,9 +163,17 @@ class _Specs:
         return place
 
 
-def encode_claims(id_: str, source: str, claims: Sequence[ClaimWire], *, newest: bool = False) -> bytes:
+def encode_claims(
+    id_: str,
+    source: str,
+    claims: Sequence[ClaimWire],
+    *,
+    newest: bool = False,
+    contexts: TraceAttributes | None = None,
+) -> bytes:
     """One record's value: `events.ClaimsRequested` with up to `events.BATCH_MAX` claims, or `events.ClaimsRequestedV2` where
-    the log allows it (`newest`), or where one of them has a field that only that form has."""
+    the log allows it (`newest`), or where one of them has a field that only that form has. `contexts` are the trace contexts of
+    the claims, where there are any."""
     if not newest:
         for claim in claims:  # a loop: a generator would take five times as long
             if claim.tolerations or (
@@ -160,7 +181,7 @@ def encode_claims(id_: str, source: str, claims: Sequence[ClaimWire], *, newest:
             ):
                 break
         else:
-            return _encode(_Event("vacancy.claims.requested.v1", id_, source, _Claims(claims)))
+            return _claims_event("vacancy.claims.requested.v1", id_, source, _Claims(claims), contexts)
     specs, decided = _Specs(), claims[0].decided
     listed = [
         _changed(
@@ -171,12 +192,23 @@ def encode_claims(id_: str, source: str, claims: Sequence[ClaimWire], *, newest:
         )
         for one in claims
     ]
-    return _encode(_Event("vacancy.claims.requested.v2", id_, source, _ClaimsV2(listed, specs.raw, decided)))
+    data = _ClaimsV2(listed, specs.raw, decided)
+    return _claims_event("vacancy.claims.requested.v2", id_, source, data, contexts)
 
 
-def encode_gang(id_: str, source: str, claims: Sequence[ClaimWire]) -> bytes:
-    """One record's value: `events.GangRequested` with 2 to `events.BATCH_MAX` claims."""
-    return _encode(_Event("vacancy.gang.requested.v1", id_, source, _Claims(claims)))
+def encode_gang(
+    id_: str, source: str, claims: Sequence[ClaimWire], contexts: TraceAttributes | None = None
+) -> bytes:
+    """One record's value: `events.GangRequested` with 2 to `events.BATCH_MAX` claims. For `contexts` see `encode_claims`."""
+    return _claims_event("vacancy.gang.requested.v1", id_, source, _Claims(claims), contexts)
+
+
+def _claims_event(
+    type_: str, id_: str, source: str, data: _Claims | _ClaimsV2, contexts: TraceAttributes | None
+) -> bytes:
+    if contexts is None:
+        return _encode(_Event(type_, id_, source, data))
+    return _encode(_TracedEvent("1.0", type_, id_, source, contexts.traceparent, data, contexts.claimtraces))
 
 
 def encode_received(
