@@ -74,6 +74,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m tests.support.event_documents
 	$(BIN)/python -m tests.support.flow_picture
 	$(BIN)/python -m tests.support.completion_table
+	$(BIN)/python -m tests.support.metrics_reference
 	$(BIN)/python -m mkdocs build --quiet --strict
 
 # A wheel and a source distribution in dist/, checked, installed in a new virtual environment and run there.

@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "usage": ("usage.usage", "Show the allocated amount of each class."),
     "doctor": ("doctor.doctor", "Check settings, log, store, permissions."),
     "status": ("status.status", "Show position, lag and size of the store."),
+    "metrics": ("metrics.metrics", "Show or serve metrics of the fleet."),
     "provider": ("provider.app", "Disable, drain, enable; aggregates, traits."),
     "replay": ("replay.replay", "Fold the log into a store, then exit."),
     "verify": ("verify.verify", "Compare a store with the log; audit both."),

@@ -25,6 +25,10 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
         ("Show what this host would report, and send nothing", "publish --dry-run"),
         ("Publish this host until Ctrl-C", "publish --interval 10 --cell auto"),
         ("A node that is described in a file, once", "publish --once --file node-1.json"),
+        (
+            "With metrics for node_exporter",
+            "publish --metrics-file /var/lib/node_exporter/textfile/vacancy.prom",
+        ),
         ("This node is gone for good", "publish --retire"),
     ),
     "candidates": (
@@ -95,6 +99,14 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
         ("Check this host and its log", "doctor"),
         ("For a program", "doctor --json"),
         ("With other settings than those in force", "doctor --config /etc/vacancy.toml --timeout 3"),
+    ),
+    "metrics": (
+        ("What Prometheus would read, once", "metrics"),
+        ("Serve it for Prometheus until Ctrl-C", "metrics --port 6067"),
+        (
+            "For node_exporter, from a timer",
+            "metrics --file /var/lib/node_exporter/textfile/vacancy.prom",
+        ),
     ),
     "status": (
         ("How far the store is, what needs attention", "status"),

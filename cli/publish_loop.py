@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -45,7 +45,8 @@ from vacancy.streams.wait_for_log import LogWaiter, OpenLog
 
 if TYPE_CHECKING:
     from vacancy.projections.reader.store_reader import StoreReader
-    from vacancy.streams.settings import Settings
+    from vacancy.streams.page_server import PageServer
+    from vacancy.streams.settings import Settings, WebAddress
 
 CollectProviders = Callable[[], Providers]
 """Returns the node's current providers; called at every interval."""
@@ -236,10 +237,11 @@ def make_service(
     collect: CollectProviders,
     intervals: Intervals,
     running: Path | None,
+    metrics: MetricsOutput,
 ) -> PublishService:
     """The service that publishes what `collect` returns, and warns if another publisher uses the node's name. `running` is
     the file with the consumers that the node runs."""
-    return PublishService(
+    service = PublishService(
         publisher,
         collect,
         intervals.interval_s,
@@ -248,7 +250,49 @@ def make_service(
         flush_timeout_s=intervals.flush_timeout_s,
         name_warning=name_warning(context, publisher, log),
         say_running=running_reporter(log, publisher, running),
+        on_round=metrics.write,
     )
+    metrics.collector.attach(publisher, service)
+    return service
+
+
+class MetricsOutput:
+    """Where the metrics of a publisher go: to a file, and to a port, where they are given. As a context it serves them."""
+
+    def __init__(self, node: str, outbox: Outbox, file: Path | None, address: WebAddress | None) -> None:
+        from vacancy.clients.metrics.publisher_metrics import PublisherMetrics
+
+        self.collector = PublisherMetrics(node, outbox)
+        self._file, self._address = file, address
+        self._served: PageServer | None = None
+
+    def write(self) -> None:
+        """Write the file. A failure is printed: the node must be published all the same."""
+        if self._file is None:
+            return
+        from vacancy.clients.metrics.publisher_metrics import write_metrics
+
+        try:
+            write_metrics(self._file, self.collector)
+        except UsageError as error:
+            note(str(error))
+
+    def __enter__(self) -> Self:
+        from vacancy.clients.metrics.publisher_metrics import write_metrics
+
+        if self._file is not None:
+            write_metrics(self._file, self.collector)  # raises where it can never be written
+        if self._address is not None:
+            from vacancy.streams.metrics import metrics_page
+            from vacancy.streams.page_server import PageServer
+
+            self._served = PageServer(self._address, metrics_page(self.collector))
+            note(f"metrics at http://{self._served.web_address}/metrics")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._served is not None:
+            self._served.end()
 
 
 def running_reporter(log: Log, publisher: Publisher, file: Path | None) -> Callable[[], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -10,6 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from vacancy.streams.metric_definition import MetricDefinition, MetricKind
+from vacancy.streams.page_server import Page
 from vacancy.streams.partition_ownership import PartitionOwnership
 from vacancy.streams.printable import printable
 
@@ -164,15 +166,26 @@ class _NotReadyCollector(Collector):
 
 def render(source: MetricsSource) -> str:
     """The metrics in Prometheus' text format."""
-    return _rendered(WorkerCollector(source))
+    return rendered(WorkerCollector(source))
 
 
 def not_ready(log: str) -> str:
     """The metrics of a worker whose log, of this name, does not answer, in Prometheus' text format."""
-    return _rendered(_NotReadyCollector(log))
+    return rendered(_NotReadyCollector(log))
 
 
-def _rendered(collector: Collector) -> str:
+def metrics_page(collector: Collector) -> Callable[[str], Page | None]:
+    """The pages of a server of these metrics: `/metrics`. Each request collects them in its own thread."""
+
+    def page(path: str) -> Page | None:
+        if path != "/metrics":
+            return None
+        return Page(HTTPStatus.OK, CONTENT_TYPE, rendered(collector))
+
+    return page
+
+
+def rendered(collector: Collector) -> str:
     registry = CollectorRegistry()
     registry.register(collector)
     return generate_latest(registry).decode()

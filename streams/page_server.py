@@ -40,8 +40,8 @@ def free_port(address: WebAddress) -> int:
                 probe.bind((address.host, port))
                 return int(probe.getsockname()[1])
     raise UsageError(
-        f"the worker cannot listen on the web address {address.host}:{wanted}",
-        do="give another --web-host and --web-port, or --web-port off",
+        f"this program cannot listen on the web address {address.host}:{wanted}",
+        do="give another host and port (a worker: --web-host and --web-port, or --web-port off)",
     )
 
 

@@ -37,6 +37,7 @@ def test_it_follows_the_compose_specification(compose: dict[str, Any]) -> None:
         "topic",
         "worker",
         "publisher",
+        "metrics",
         "prometheus",
         "grafana",
     }
@@ -71,15 +72,18 @@ def test_ports_are_published_on_loopback_only(compose: dict[str, Any]) -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
+COMMANDS = {"worker", "publish", "metrics", "topics", "check", "create"}
+
+
 def test_its_commands_exist(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    lines = [services["worker"]["command"], services["publisher"]["command"]]
+    lines = [services[name]["command"] for name in ("worker", "publisher", "metrics")]
     script = services["topic"]["command"][0].replace("${REPLICATION:-1}", "1")
     lines += [shlex.split(part)[1:] for part in script.split("||") if part.strip().startswith("vacancy ")]
-    assert len(lines) == 4
+    assert len(lines) == 5
     for words in lines:
         options = [word for word in words if word.startswith("--")]
-        command = [word for word in words if word in {"worker", "publish", "topics", "check", "create"}]
+        command = [word for word in words if word in COMMANDS]
         said = CliRunner().invoke(app, [*command, "--help"])
         assert said.exit_code == 0
         assert all(option in said.output for option in options), (words, said.output)

@@ -15,7 +15,7 @@ from vacancy.cli.output import NOT_WAITED, emit, emit_written, failure_as_json, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vacancy.cli.publish_loop import CollectProviders, Intervals, NodeSource
+    from vacancy.cli.publish_loop import CollectProviders, NodeSource
     from vacancy.clients.publisher.outbox import Outbox
     from vacancy.clients.publisher.publisher import Providers, Publisher
     from vacancy.clients.publisher.service import PublishService
@@ -216,6 +216,28 @@ def publish(
             "--disk", metavar="DIR", help="Directory on the file system that is offered as DISK_GB."
         ),
     ] = Path("/"),
+    metrics_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--metrics-file",
+            metavar="FILE",
+            help="Write Prometheus metrics to this file at every interval, for the textfile collector of node_exporter: name it"
+            " *.prom.",
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Serve Prometheus metrics at /metrics on this port of --metrics-host; 0 chooses a free port.",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option("--metrics-host", metavar="HOST", help="Address that --metrics-port listens on.")
+    ] = "127.0.0.1",
     timeout: o.TimeoutOption = 10.0,
     no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
@@ -245,6 +267,7 @@ def publish(
     )
     from vacancy.cli import publish_loop
     from vacancy.clients.publisher.outbox import Outbox
+    from vacancy.streams.settings import WebAddress
 
     source = publish_loop.node_source(
         file,
@@ -272,13 +295,20 @@ def publish(
     def publisher_to(opened: Log) -> Publisher:
         return publish_loop.make_publisher(context, opened, source, queue, machine, move_cell=move_cell)
 
-    def service(opened: Log) -> PublishService:
-        times = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
-        return _service(context, opened, publisher_to(opened), collect, times, running, outbox_file)
-
     with Outbox(outbox_file := _outbox_file(context, outbox, node)) as queue:
         if not once and not retire:
-            publish_loop.serve(context.settings.log, context.open_log, service)
+            address = None if metrics_port is None else WebAddress(metrics_host, metrics_port)
+
+            def service(opened: Log) -> PublishService:
+                times = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
+                publisher = publisher_to(opened)
+                note(
+                    f"publishing {publisher.root} in cell {publisher.cell}, outbox {outbox_file}; stop with Ctrl-C"
+                )
+                return publish_loop.make_service(context, opened, publisher, collect, times, running, metrics)
+
+            with publish_loop.MetricsOutput(node, queue, metrics_file, address) as metrics:
+                publish_loop.serve(context.settings.log, context.open_log, service)
             return
         _publish_once(
             context,
@@ -292,22 +322,6 @@ def publish(
             as_json=as_json,
             running=running,
         )
-
-
-def _service(
-    context: CommandContext,
-    opened: Log,
-    publisher: Publisher,
-    collect: CollectProviders,
-    intervals: Intervals,
-    running: Path | None,
-    outbox: Path,
-) -> PublishService:
-    """The service that publishes until it is stopped."""
-    from vacancy.cli import publish_loop
-
-    note(f"publishing {publisher.root} in cell {publisher.cell}, outbox {outbox}; stop with Ctrl-C")
-    return publish_loop.make_service(context, opened, publisher, collect, intervals, running)
 
 
 def _publish_once(

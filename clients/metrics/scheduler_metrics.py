@@ -52,7 +52,7 @@ NO_VALID_HOST: Final = MetricDefinition(
 QUERY_SECONDS: Final = MetricDefinition(
     "vacancy_scheduler_query_seconds",
     "histogram",
-    "Time to find candidates for one request",
+    "Time of one query for candidates, which requests that ask for the same share",
     ("scheduler",),
 )
 CLAIM_SECONDS: Final = MetricDefinition(

@@ -159,7 +159,12 @@ class Outbox:
         self._do(lambda db: db.execute("DELETE FROM pending WHERE number <= ?", (up_to,)))
 
     def __len__(self) -> int:
-        return self._do(_size)[0]
+        return self.size[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many events are pending, and their bytes."""
+        return self._do(_size)
 
     @property
     def changes_pending(self) -> bool:

@@ -117,6 +117,8 @@ class Publisher:
         self._log, self._clock, self._new_id = log, clock, new_id
         self._sequence = 0
         self._reported = self._retired = False
+        self.confirmed = 0
+        """How many events the log has confirmed, also those that an earlier run left in the outbox."""
         self.landed: AppendedAt | None = None
         """The place of the last event in the log, None before the first."""
         # Two locks, so that events can be recorded while the log is slow to answer.
@@ -256,6 +258,7 @@ class Publisher:
                     ]
                 self.outbox.acknowledge(run[-1].number)
                 sent += len(run)
+                self.confirmed += len(run)
             return sent
         finally:
             self._sending.release()

@@ -32,7 +32,7 @@ class PublishService:
     not known. It is called after each full report and every minute. The warning is logged when it appears, every ten
     minutes while it lasts, and when it ends.
 
-    `say_running` is called at each interval while the log answers, after the node's own events: it says what the node runs.
+    `on_round` is called at the end of each interval. `say_running` is called at each interval while the log answers, after the node's own events: it says what the node runs.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class PublishService:
         flush_timeout_s: float = 10.0,
         name_warning: Callable[[], str | None] | None = None,
         say_running: Callable[[], None] | None = None,
+        on_round: Callable[[], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         choose: random.Random | None = None,
     ) -> None:
@@ -58,6 +59,11 @@ class PublishService:
         self._full_due = self._heartbeat_due = 0.0
         self._full_needed = False
         self._outage = False
+        self._on_round = on_round
+        self.log_answers = False
+        """Whether the log confirmed all events at the last attempt."""
+        self.inventory_errors = 0
+        """How often `collect` failed."""
         self._name_warning = name_warning
         self._say_running = say_running
         self._warned = False
@@ -78,6 +84,7 @@ class PublishService:
         except Exception:
             # It is the caller's code and may fail in any way. The node still exists, so its heartbeats go on.
             logger.exception("the inventory of node %s could not be collected", self._publisher.root)
+            self.inventory_errors += 1
             current = None
         try:
             self._record(current)
@@ -86,6 +93,8 @@ class PublishService:
         self._flush()
         self._say()
         self._look_at_name()
+        if self._on_round is not None:
+            self._on_round()
 
     def _record(self, current: Providers | None) -> None:
         now = self._monotonic()
@@ -128,6 +137,7 @@ class PublishService:
             if self._outage:
                 logger.info("node %s: the events in the outbox were sent", self._publisher.root)
             self._outage = False
+        self.log_answers = not self._outage
 
     def _say(self) -> None:
         if self._say_running is None or self._outage:

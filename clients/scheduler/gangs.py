@@ -156,9 +156,8 @@ class GangPlacement:
                 heard_since_ms=since_ms,
             )
             query_ms = (time.perf_counter() - asked) * 1e3
-            for one in members:
-                for watch in one.watches:
-                    watch.queried(query_ms / 1e3 / len(members), self._reader.newest_ms)
+            for watch in members[0].watches:
+                watch.queried(query_ms / 1e3, self._reader.newest_ms)
             if not found.places:
                 raise self._none_found(members, found, reason)
             left_s = max(0.0, started + timeout_s - time.monotonic())

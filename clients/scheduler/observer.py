@@ -23,8 +23,8 @@ class RequestWatch(Protocol):
     may raise."""
 
     def queried(self, took_s: float, tables_ms: int) -> None:
-        """Candidates were looked for. Where requests shared a query, `took_s` is the share of one. `tables_ms` is the newest log
-        time in the tables then."""
+        """Candidates were looked for. Of requests that share a query, the first has it. `tables_ms` is the newest log time in the
+        tables then."""
 
     def claimed(self, claim: str, cell: str, root: str) -> None:
         """A claim was made, and is sent next."""

@@ -409,12 +409,12 @@ class Pipeline:
             avoid=jobs[0].avoid,
             one_a_tree=True,
         )
-        took_ms = (time.perf_counter() - started) * 1e3 / len(jobs)
+        took_ms = (time.perf_counter() - started) * 1e3
+        for watch in jobs[0].watches:
+            watch.queried(took_ms / 1e3, self._reader.newest_ms)
         for job in jobs:
-            job.query_ms += took_ms
+            job.query_ms += took_ms / len(jobs)
             job.gave_up, job.heard_since_ms = budget.gave_up, since_ms
-            for watch in job.watches:
-                watch.queried(took_ms / 1e3, self._reader.newest_ms)
         if among > 1 and len(found) > wanted:
             found = [found[at] for at in self._query.rng.permutation(len(found))]
             found.sort(key=lambda one: one.choice)

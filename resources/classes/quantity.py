@@ -264,3 +264,10 @@ class Quantity(ResourceClass[QuantityRecord]):
         capacity[:] = capacities(offered, np.where(ratio_over < 0, ratio, ratio_over))
         np.subtract(capacity, used, out=free)
         return projected
+
+    def inventory_totals(self, encoded: Sequence[bytes]) -> NDArray[np.int64]:
+        import numpy as np
+
+        raw = np.frombuffer(b"".join(encoded), dtype="<i8").reshape(len(encoded), _FIELDS)
+        total, reserved, _, _, _, _, _, reserved_over, _ = raw.T
+        return np.stack((total, np.where(reserved_over < 0, reserved, reserved_over)))

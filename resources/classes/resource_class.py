@@ -275,3 +275,12 @@ class ResourceClass(ABC, Generic[R]):
 
         table = np.array([self.row(self.decode(data)) for data in encoded], dtype=np.int64)
         return table.reshape(len(encoded), len(self.columns)).T
+
+    def inventory_totals(self, encoded: Sequence[bytes]) -> NDArray[np.int64]:
+        """The total and the reserved amount of many encoded records: an array of shape (2, len(encoded)). By default the capacity,
+        and nothing reserved."""
+        import numpy as np
+
+        totals = np.zeros((2, len(encoded)), dtype=np.int64)
+        totals[0] = self.project(encoded)[self.columns.index("capacity")]
+        return totals

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.support import api_reference, completion_table, event_documents, flow_picture, reference_pages
+from tests.support import (
+    api_reference,
+    completion_table,
+    event_documents,
+    flow_picture,
+    metrics_reference,
+    reference_pages,
+)
 from vacancy.streams.settings import Settings
 
 
@@ -86,6 +93,10 @@ def test_every_exit_code_of_an_error_is_in_the_table_of_exit_codes() -> None:
     )
     named = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.M)}
     assert {one.exit_code for one in reference_pages.error_classes()} <= named
+
+
+def test_the_reference_of_metrics_is_up_to_date() -> None:
+    assert metrics_reference.PAGE.read_text() == metrics_reference.page(), "run `make docs`"
 
 
 def test_every_public_name_has_a_docstring() -> None:

@@ -102,7 +102,7 @@ def test_a_port_in_use(kafka: str, tmp_path: Path) -> None:
         ended = worker.start().ended()
     assert ended.code == 2
     assert ended.lines[-1].startswith(
-        f"vacancy: the worker cannot listen on the web address 127.0.0.1:{port}"
+        f"vacancy: this program cannot listen on the web address 127.0.0.1:{port}"
     )
     assert not any("Traceback" in line for line in ended.lines)
 

@@ -97,12 +97,14 @@ def said(span: ReadableSpan) -> dict[str, Any]:
 
 def parent(span: ReadableSpan) -> int:
     assert span.parent is not None
-    return span.parent.span_id
+    found: int = span.parent.span_id
+    return found
 
 
 def number(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.span_id
+    found: int = span.context.span_id
+    return found
 
 
 def test_a_placement_is_one_trace(site: Site) -> None:
