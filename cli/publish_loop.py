@@ -46,7 +46,7 @@ from vacancy.streams.wait_for_log import LogWaiter, OpenLog
 if TYPE_CHECKING:
     from vacancy.projections.reader.store_reader import StoreReader
     from vacancy.streams.page_server import PageServer
-    from vacancy.streams.settings import Settings, WebAddress
+    from vacancy.streams.settings import Settings
 
 CollectProviders = Callable[[], Providers]
 """Returns the node's current providers; called at every interval."""
@@ -257,9 +257,10 @@ def make_service(
 
 
 class MetricsOutput:
-    """Where the metrics of a publisher go: to a file, and to a port, where they are given. As a context it serves them."""
+    """Where the metrics of a publisher go: to a file, and to an address (host, port), where they are given. As a context it serves
+    them."""
 
-    def __init__(self, node: str, outbox: Outbox, file: Path | None, address: WebAddress | None) -> None:
+    def __init__(self, node: str, outbox: Outbox, file: Path | None, address: tuple[str, int] | None) -> None:
         from vacancy.clients.metrics.publisher_metrics import PublisherMetrics
 
         self.collector = PublisherMetrics(node, outbox)
@@ -285,8 +286,9 @@ class MetricsOutput:
         if self._address is not None:
             from vacancy.streams.metrics import metrics_page
             from vacancy.streams.page_server import PageServer
+            from vacancy.streams.settings import WebAddress
 
-            self._served = PageServer(self._address, metrics_page(self.collector))
+            self._served = PageServer(WebAddress(*self._address), metrics_page(self.collector))
             note(f"metrics at http://{self._served.web_address}/metrics")
         return self
 

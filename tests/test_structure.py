@@ -122,6 +122,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("resources.model", "resources.classes"),
     },
     "clients.runtime": {
+        *("clients.tracing",),
         *("clients.auditor", "projections.reader", "projections.snapshots", "projections.store"),
         *("streams", "streams.faust"),
         *("resources.model", "resources.classes", "resources.state", "resources.fold"),
@@ -161,7 +162,17 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("streams.faust", "streams.kafka", "streams.sqlite"),
         *("resources.classes", "resources.model", "resources.state", "resources.fold"),
     },
+    "clients.metrics": {
+        *("clients.publisher", "clients.scheduler", "streams"),
+        *("projections.diagnostics", "projections.query", "projections.reader", "projections.snapshots"),
+        *("resources.fold", "resources.model", "resources.state"),
+    },
+    "clients.tracing": {
+        *("clients.scheduler", "projections.diagnostics", "projections.query", "streams"),
+        *("resources.model", "resources.state"),
+    },
     "clients.scheduler": {
+        *("clients.metrics", "clients.tracing"),
         *("clients.inspection", "clients.past", "clients.request_language", "clients.runtime", "streams"),
         *("projections.diagnostics", "projections.query", "projections.ranking", "projections.reader"),
         *("projections.view", "resources.model", "resources.classes", "resources.state", "resources.fold"),

@@ -15,7 +15,7 @@ from vacancy.cli.output import NOT_WAITED, emit, emit_written, failure_as_json, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vacancy.cli.publish_loop import CollectProviders, NodeSource
+    from vacancy.cli.publish_loop import CollectProviders, Intervals, MetricsOutput, NodeSource
     from vacancy.clients.publisher.outbox import Outbox
     from vacancy.clients.publisher.publisher import Providers, Publisher
     from vacancy.clients.publisher.service import PublishService
@@ -267,7 +267,6 @@ def publish(
     )
     from vacancy.cli import publish_loop
     from vacancy.clients.publisher.outbox import Outbox
-    from vacancy.streams.settings import WebAddress
 
     source = publish_loop.node_source(
         file,
@@ -297,18 +296,10 @@ def publish(
 
     with Outbox(outbox_file := _outbox_file(context, outbox, node)) as queue:
         if not once and not retire:
-            address = None if metrics_port is None else WebAddress(metrics_host, metrics_port)
-
-            def service(opened: Log) -> PublishService:
-                times = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
-                publisher = publisher_to(opened)
-                note(
-                    f"publishing {publisher.root} in cell {publisher.cell}, outbox {outbox_file}; stop with Ctrl-C"
-                )
-                return publish_loop.make_service(context, opened, publisher, collect, times, running, metrics)
-
+            times = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
+            address = None if metrics_port is None else (metrics_host, metrics_port)
             with publish_loop.MetricsOutput(node, queue, metrics_file, address) as metrics:
-                publish_loop.serve(context.settings.log, context.open_log, service)
+                _serve(context, publisher_to, collect, times, running, metrics, outbox_file)
             return
         _publish_once(
             context,
@@ -322,6 +313,26 @@ def publish(
             as_json=as_json,
             running=running,
         )
+
+
+def _serve(
+    context: CommandContext,
+    publisher_to: Callable[[Log], Publisher],
+    collect: CollectProviders,
+    intervals: Intervals,
+    running: Path | None,
+    metrics: MetricsOutput,
+    outbox: Path,
+) -> None:
+    """Publish until SIGTERM or Ctrl-C."""
+    from vacancy.cli import publish_loop
+
+    def service(opened: Log) -> PublishService:
+        publisher = publisher_to(opened)
+        note(f"publishing {publisher.root} in cell {publisher.cell}, outbox {outbox}; stop with Ctrl-C")
+        return publish_loop.make_service(context, opened, publisher, collect, intervals, running, metrics)
+
+    publish_loop.serve(context.settings.log, context.open_log, service)
 
 
 def _publish_once(

@@ -33,7 +33,7 @@ SILENT_S: Final = 90.0
 CLASSES_MAX: Final = 32
 CELLS_MAX: Final = 64
 AGGREGATES_MAX: Final = 64
-"""So many classes, cells and aggregates have series of their own, those with the most providers first. What other cells have is
+"""The numbers of classes, cells and aggregates with series of their own: those with the most providers. What other cells have is
 counted together in the cell `(others)`, which no cell can be called; other classes and aggregates are left out."""
 
 SERIES_MAX: Final = 5 * CLASSES_MAX * (CELLS_MAX + 1 + AGGREGATES_MAX) + 3 * (CELLS_MAX + 1) + 6

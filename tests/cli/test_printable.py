@@ -93,6 +93,7 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "snapshot prune": ("--snapshots", "kept", "--keep", 1),
     "snapshot restore": ("--snapshots", "kept", "--store", "restored"),
     "snapshot verify": ("--snapshots", "kept"),
+    "metrics": (),
     "status": (),
     "topics check": (),
     "topics create": (),

@@ -53,7 +53,7 @@ class Site(NamedTuple):
         return Scheduler(self.log, self.store, installed_registry(), seed=1, tracing=tracing)
 
     def finished(self, name: str, count: int) -> list[ReadableSpan]:
-        """The spans with this name, as soon as there are so many: a worker ends its own after the commit."""
+        """The spans with this name, as soon as there are enough: a worker ends its own after the commit."""
         until = time.monotonic() + STARTED_S
         while len(found := [one for one in self.spans.get_finished_spans() if one.name == name]) < count:
             assert time.monotonic() < until, self.spans.get_finished_spans()
