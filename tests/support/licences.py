@@ -17,7 +17,7 @@ from typing import Final
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS: Final = ("", "archive", "placement")
+EXTRAS: Final = ("", "archive", "otel", "placement")
 """What an installation for use may have. The other extras are for measuring, testing and documents."""
 ALLOWED: Final = (
     *(
