@@ -76,7 +76,7 @@ def _measured(home: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         opened.enter_context(log)
         opened.enter_context(_command(home, "worker", "--web-port", "off", until="caught up"))
         said = opened.enter_context(_command(home, "ui", "--port", "0", until="http://"))
-        found = re.search(r"http://\S+", said)
+        found = re.search(r"http://\S+/", said)  # a `;` follows it
         assert found is not None, said  # noqa: S101 - the command has just written it
         playwright = opened.enter_context(sync_playwright())
         browser = playwright.chromium.launch(
@@ -129,8 +129,7 @@ def _first_view(browser: Any, address: str) -> dict[str, float]:
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     began = time.perf_counter()
-    page.goto(f"{address}fleet?class=VCPU", wait_until="commit")
-    page.wait_for_selector("body[data-drawn]", timeout=_WAIT_MS)
+    _open(page, address, wait_until="commit")
     took_ms = (time.perf_counter() - began) * 1000
     size = page.evaluate(
         "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
@@ -140,12 +139,19 @@ def _first_view(browser: Any, address: str) -> dict[str, float]:
     return {"first_view_ms": round(took_ms, 1), "bytes": size}
 
 
+def _open(page: Any, address: str, **how: Any) -> None:
+    """Open the fleet, and wait until the map is drawn."""
+    answer = page.goto(f"{address}fleet?class=VCPU", **how)
+    if answer is None or not answer.ok:
+        raise RuntimeError(f"{page.url} answered {answer and answer.status}")
+    page.wait_for_selector("body[data-drawn]", timeout=_WAIT_MS)
+
+
 def _frames(browser: Any, address: str, log: Log, roots: list[str], arguments: Any) -> dict[str, Any]:
     """Frames a second while the map is moved, and records come at a rate."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
-    page.goto(f"{address}fleet?class=VCPU")
-    page.wait_for_selector("body[data-drawn]", timeout=_WAIT_MS)
+    _open(page, address)
     stop = threading.Event()
     sent: list[int] = []
     sender = threading.Thread(target=_send, args=(log, roots, arguments.rate, stop, sent))

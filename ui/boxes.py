@@ -5,6 +5,7 @@ It looks at the fields of a record, not at the name of its class: so classes of 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -69,11 +70,15 @@ class ProviderPicture:
 def pictures(tree: TreeAnswer) -> list[ProviderPicture]:
     """The providers of a tree, a parent before its children."""
     depths: dict[str, int] = {}
+    held_of, out_of = defaultdict(list), defaultdict(list)
+    for held in tree.holdings:
+        held_of[held.provider].append(held)
+    for device in tree.excluded:
+        out_of[device.provider].append(device)
     found = []
     for one in tree.providers:
         depths[one.id] = depths.get(one.parent or "", -1) + 1
-        holdings = [held for held in tree.holdings if held.provider == one.id]
-        out = [device for device in tree.excluded if device.provider == one.id]
+        holdings, out = held_of[one.id], out_of[one.id]
         found.append(
             ProviderPicture(
                 one,
@@ -82,7 +87,7 @@ def pictures(tree: TreeAnswer) -> list[ProviderPicture]:
                 [
                     (inventory.resource_class, _cores(inventory, holdings))
                     for inventory in one.inventories
-                    if "cores" in inventory.record
+                    if _has_cores(inventory.record)
                 ],
                 [
                     (inventory.resource_class, list(_devices(inventory, holdings, out)))
@@ -93,6 +98,12 @@ def pictures(tree: TreeAnswer) -> list[ProviderPicture]:
             )
         )
     return found
+
+
+def _has_cores(record: Mapping[str, Any]) -> bool:
+    """Whether it says which CPUs are on which core: lists of numbers. A class of a plugin may mean something else by `cores`."""
+    cores = record.get("cores")
+    return isinstance(cores, list | tuple) and all(isinstance(one, list | tuple) for one in cores)
 
 
 def amount(inventory: InventoryAnswer) -> Amount:

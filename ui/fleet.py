@@ -14,7 +14,7 @@ from vacancy.streams.clock import wall_ms
 from vacancy.ui.groups import Grouping, GroupTotals, choices, grouped, totals
 from vacancy.ui.nodes import STATES, NodeAmounts, NodeIndex
 from vacancy.ui.payload import AMOUNTS, fleet_bytes
-from vacancy.ui.site import Tables
+from vacancy.ui.tables import Tables
 
 MEASURES: Final = {
     "used": "share in use",

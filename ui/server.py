@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -21,8 +23,9 @@ from vacancy.ui.health import Health
 from vacancy.ui.live import Live
 from vacancy.ui.pages import consumer, dead_letters, fleet, log, node, request, status
 from vacancy.ui.pages.page import Ask, Page, Withheld
+from vacancy.ui.past import BeingMade, Busy
 from vacancy.ui.rendering import Renderer
-from vacancy.ui.site import BeingMade, Site
+from vacancy.ui.site import Site, TookTooLong
 
 View = Callable[[Site, Ask], Awaitable[Page]]
 
@@ -50,7 +53,16 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_REDACTED_ERRORS: Final[Mapping[HTTPStatus, dict[str, str]]] = {
+    code: {"what": "this cannot be answered now", "do": "ask the operator of the fleet"}
+    for code in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INTERNAL_SERVER_ERROR)
+}
+"""What errors of the store and the log say where no names are shown: their texts have paths, addresses and names."""
+
+_WRITE_S: Final = 30.0
+"""How long a browser may take to accept an event."""
+
 _SITE: Final = web.AppKey("site", Site)
 _LIVE: Final = web.AppKey("live", Live)
 _RENDERER: Final = web.AppKey("renderer", Renderer)
@@ -69,9 +81,9 @@ def make_app(site: Site, *, host: str = "127.0.0.1") -> web.Application:
     app[_RENDERER] = Renderer(menu=menu, redacted=redacted)
     app[_ASSETS] = load_assets()
     app[_LIVE] = Live(site, lambda health: _strip(app, health))
-    app[_HOSTS] = _LOOPBACK if host in _LOOPBACK else frozenset()
+    app[_HOSTS] = names_of_host(host)
     app.router.add_get("/", _root)
-    app.router.add_get("/events", _events)
+    app.router.add_get("/events", _events, allow_head=False)
     app.router.add_get("/fleet.bin", _fleet_bytes)
     app.router.add_get("/find", _find)
     for name, (view, _) in VIEWS.items():
@@ -82,7 +94,18 @@ def make_app(site: Site, *, host: str = "127.0.0.1") -> web.Application:
     return app
 
 
+def names_of_host(host: str) -> frozenset[str]:
+    """The names that requests may use for this host where it listens on an address, or a name, of the loopback interface.
+    Empty for others: there a request may use any."""
+    try:
+        is_loopback = ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = host.lower() in _LOOPBACK
+    return _LOOPBACK | {host.lower()} if is_loopback else frozenset()
+
+
 async def _looking(app: web.Application) -> AsyncIterator[None]:
+    await app[_LIVE].ask_log()  # so that the first page has the slider of time
     task = asyncio.create_task(app[_LIVE].run())
     yield
     task.cancel()
@@ -106,9 +129,13 @@ async def _with_headers(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     hosts = request.app[_HOSTS]
-    if hosts and request.url.host not in hosts:
-        raise web.HTTPMisdirectedRequest(text="this page is served under its own address only\n")
-    response = await handler(request)
+    try:
+        if hosts and request.url.host not in hosts:
+            raise web.HTTPMisdirectedRequest(text="this page is served under its own address only\n")
+        response = await handler(request)
+    except web.HTTPException as answer:  # also redirects
+        answer.headers.update(SECURITY_HEADERS)
+        raise
     if not response.prepared:
         response.headers.update(SECURITY_HEADERS)
         response.headers.setdefault("Cache-Control", "no-cache")
@@ -132,14 +159,13 @@ async def _with_errors(
         )
     except VacancyError as error:
         code = _code_of(error)
+        shown = {"what": error.what, "where": error.where, "do": error.do}
+        if request.app[_SITE].options.redacted:
+            shown |= _REDACTED_ERRORS.get(code, {}) | {"where": ""}
         if _wants_json(request):
-            shown = {"what": error.what, "where": error.where, "do": error.do}
             return web.json_response({"error": shown}, status=code)
-        redacted = request.app[_SITE].options.redacted
-        context = {"error": error, "code": code, "show_where": not redacted}
-        return web.Response(
-            text=request.app[_RENDERER].render("error.html", context), content_type="text/html", status=code
-        )
+        text = request.app[_RENDERER].render("error.html", {"error": shown, "code": code})
+        return web.Response(text=text, content_type="text/html", status=code)
 
 
 def _code_of(error: VacancyError) -> HTTPStatus:
@@ -149,7 +175,7 @@ def _code_of(error: VacancyError) -> HTTPStatus:
         return HTTPStatus.FORBIDDEN
     if isinstance(error, UsageError):
         return HTTPStatus.BAD_REQUEST
-    if isinstance(error, LogUnavailable | StoreError):
+    if isinstance(error, LogUnavailable | StoreError | Busy | TookTooLong):
         return HTTPStatus.SERVICE_UNAVAILABLE
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
@@ -187,14 +213,20 @@ def _handler(view: View, name: str, ending: str) -> Callable[[web.Request], Awai
             raise Withheld("this page shows no names", do="ask the operator of the fleet")
         ask = await _asked(request)
         page = await view(site, ask)
+        # Of large fleets and long records there is much to write. Others do not wait for it.
         if ending == ".json" or (not ending and _wants_json(request)):
-            data = page.data() if callable(page.data) else page.data
-            return web.json_response(_for_json(data, redacted=site.options.redacted))
+            text = await asyncio.to_thread(_json_text, page, redacted=site.options.redacted)
+            return web.Response(text=text, content_type="application/json")
         template = f"{name}.html" if not ending else f"{name}_part.html"
-        text = request.app[_RENDERER].render(template, await _context(request, site, ask, page))
+        context = _context(request, site, ask, page)
+        text = await asyncio.to_thread(request.app[_RENDERER].render, template, context)
         return web.Response(text=text, content_type="text/html")
 
     return handle
+
+
+def _json_text(page: Page, *, redacted: bool) -> str:
+    return json.dumps(_for_json(page.data() if callable(page.data) else page.data, redacted=redacted))
 
 
 def _for_json(data: Any, *, redacted: bool) -> Any:
@@ -207,7 +239,7 @@ def _for_json(data: Any, *, redacted: bool) -> Any:
     return found
 
 
-async def _context(request: web.Request, site: Site, ask: Ask, page: Page) -> dict[str, Any]:
+def _context(request: web.Request, site: Site, ask: Ask, page: Page) -> dict[str, Any]:
     health = page.more.get("health")
     flags = site.options.flags if page.flags is None else page.flags
     command = ""
@@ -225,7 +257,7 @@ async def _context(request: web.Request, site: Site, ask: Ask, page: Page) -> di
         "command": command,
         "json_address": ask.address(f"{page.view}.json", here),
         "strip": None if health is None else _strip(request.app, health, ask.as_of),
-        "begin_ms": await site.begin_ms(),
+        "begin_ms": site.begin_ms,
         "pinned": "" if health is None else point_text(health.as_of),
     }
 
@@ -242,7 +274,7 @@ async def _asset(request: web.Request) -> web.Response:
 
 
 async def _fleet_bytes(request: web.Request) -> web.Response:
-    data = await fleet.payload(request.app[_SITE], await _asked(request))
+    data = await fleet.payload(request.app[_SITE], await _asked(request), request.app[_LIVE].begin)
     return web.Response(body=data, content_type="application/octet-stream")
 
 
@@ -270,6 +302,8 @@ def _view_of(query: Any, name: str) -> str:
 async def _events(request: web.Request) -> web.StreamResponse:
     """The events of one browser (see `live`)."""
     live, class_name = request.app[_LIVE], request.query.get("class", "")
+    if live.is_full:
+        raise web.HTTPServiceUnavailable(text="too many pages are open\n", headers={"Retry-After": "10"})
     response = web.StreamResponse(
         headers={**SECURITY_HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
     )
@@ -277,11 +311,11 @@ async def _events(request: web.Request) -> web.StreamResponse:
     events = live.events(class_name)
     try:
         async for text in events:
-            await response.write(text.encode())
-    except (ConnectionError, asyncio.CancelledError):
+            await asyncio.wait_for(response.write(text.encode()), _WRITE_S)
+    except (ConnectionError, TimeoutError, asyncio.CancelledError):
         pass
     finally:
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
     return response
 
 

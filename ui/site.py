@@ -1,47 +1,47 @@
 """What the pages read: the tables of this host, tables of the past, and the log. Nothing here writes to any of them.
 
-A reader of tables is for one thread. So there is one thread for all tables, one for reading the log, one that asks the log where it
-ends, and one that makes tables of the past. Handlers of requests wait for them, and block nobody.
+A reader of tables is for one thread. So there is one thread for all tables, one for short reads of the log, one for long ones, one
+that asks the log where it ends, and one that makes tables of the past. Handlers of requests wait for them, and block nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from vacancy.clients.past.historical_store import HistoricalStore, historical_store
+from vacancy.clients.past.historical_store import HistoricalStore, Progress, historical_store
 from vacancy.clients.past.points import parse_point, point_text, resolve
 from vacancy.clients.scheduler.store_query import StoreQuery
-from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import LogError, UsageError, VacancyError
 from vacancy.streams.log import Log, open_log
 from vacancy.streams.settings import Settings
-from vacancy.ui.health import SILENT_S, Health, HealthWatch
-from vacancy.ui.nodes import FleetNodes
+from vacancy.ui.health import SILENT_S
+from vacancy.ui.past import PastTables
 from vacancy.ui.rates import Rates
+from vacancy.ui.tables import Tables
 
 T = TypeVar("T")
 Position = dict[int, int]
 
-_PAST_OPEN_MAX: Final = 3
 _LOG_S: Final = 3.0
-_SOON_S: Final = 1.5
-"""How long a request waits for tables of the past before it says that they are being made."""
+_BEGIN_AGAIN_S: Final = 60.0
+"""How often it looks for the first record that the log still has: old ones are deleted."""
+
+_SEARCH_S: Final = 30.0
+"""How long one request may read the log."""
 
 
-class BeingMade(Exception):
-    """The tables of the past are being made: `done` of `total` records are folded."""
+class TookTooLong(VacancyError):
+    """A search in the log was given up."""
 
-    def __init__(self, done: int, total: int) -> None:
-        super().__init__(f"{done} of {total} records")
-        self.done, self.total = done, total
+
+_THREADS: Final = ("tables", "log", "search", "ends", "past")
 
 
 @dataclass(frozen=True)
@@ -54,49 +54,21 @@ class SiteOptions:
     flags: tuple[str, ...] = ()
 
 
-class Tables:
-    """The tables of now, or of one position, with what the pages keep beside them. For the thread of the tables."""
-
-    def __init__(self, query: StoreQuery, silent_s: float) -> None:
-        self.query = query
-        self.reader: StoreReader = query.reader
-        self.nodes = FleetNodes(query.reader)
-        self.watch = HealthWatch(query.reader, self.nodes, silent_s)
-
-    def health(self, ends: Mapping[int, int] | None) -> Health:
-        """The strip of these tables."""
-        return self.watch.look(ends, time.monotonic())
-
-
-@dataclass
-class _Making:
-    """Tables that are being made. `progress` is (records done, in all)."""
-
-    future: Future[HistoricalStore]
-    progress: tuple[int, int] = (0, 0)
-
-
-@dataclass
-class _Past:
-    store: HistoricalStore
-    tables: Tables = field(repr=False)
-
-    def close(self) -> None:
-        self.tables.query.close()
-        self.store.close()
-
-
 class Site:
     """Opens the store at once, and the log when it is needed. Raises `StoreError` where there is no store."""
 
     def __init__(self, settings: Settings, registry: Registry, options: SiteOptions | None = None) -> None:
         self.settings, self.registry, self.options = settings, registry, options or SiteOptions()
-        self._threads = {name: ThreadPoolExecutor(1, name) for name in ("tables", "log", "ends", "past")}
+        self._threads = {name: ThreadPoolExecutor(1, name) for name in _THREADS}
         self._logs: dict[str, Log] = {}
         self._listening = ExitStack()
-        self._past: OrderedDict[str, _Past] = OrderedDict()
-        self._making: dict[str, _Making] = {}
-        self._begin_ms = 0
+        self._past = PastTables(
+            self._make, self._open_past, makers=self._threads["past"], readers=self._threads["tables"]
+        )
+        self._closing = False
+        self._begin_s = -_BEGIN_AGAIN_S
+        self.begin_ms = 0
+        """The time of the first record that the log still has, in ms since 1970, UTC; 0 where it is not known."""
         self.rates = Rates()
         self.ends: Position | None = None
         """Where the log ended when it was asked last; None where it did not answer."""
@@ -122,53 +94,22 @@ class Site:
         there yet, and what the function and `historical_store` raise."""
         if not as_of:
             return await self._run("tables", self._read_now, function)
-        await self._past_tables(as_of)
-        return await self._run("tables", self._read_past, as_of, function)
+        await self._past.wait(as_of)
+        return await self._run("tables", lambda: function(self._past.read(as_of)))
 
     def _read_now(self, function: Callable[[Tables], T]) -> T:
         self._now.reader.catch_up()
         return function(self._now)
 
-    def _read_past(self, as_of: str, function: Callable[[Tables], T]) -> T:
-        past = self._past.get(as_of)
-        if past is None:  # closed meanwhile, because others were asked for
-            raise BeingMade(0, 0)
-        self._past.move_to_end(as_of)
-        return function(past.tables)
-
-    async def _past_tables(self, as_of: str) -> None:
-        if as_of in self._past:
-            return
-        making = self._making.get(as_of)
-        if making is None:
-            making = self._making[as_of] = _Making(Future())
-            making.future = self._threads["past"].submit(self._make, as_of, making)
-        try:
-            store = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(making.future)), _SOON_S)
-        except TimeoutError:
-            raise BeingMade(*making.progress) from None
-        except VacancyError:
-            self._making.pop(as_of, None)
-            raise
-        self._making.pop(as_of, None)
-        await self._run("tables", self._open_past, as_of, store)
-
-    def _make(self, as_of: str, making: _Making) -> HistoricalStore:
-        def progress(done: int, total: int) -> None:
-            making.progress = done, total
-
+    def _make(self, as_of: str, progress: Progress) -> HistoricalStore:
         position = parse_point(as_of).position
         if position is None:
             raise UsageError(f"{as_of!r} is not a position", do="write it as 0:7,1:1")
         return historical_store(self.settings, self.registry, dict(position), progress=progress)
 
-    def _open_past(self, as_of: str, store: HistoricalStore) -> None:
-        if as_of in self._past:
-            return
+    def _open_past(self, store: HistoricalStore) -> Tables:
         query = StoreQuery(store.path, self.registry, view_memory_mb=self.settings.view_memory_mb, still=True)
-        self._past[as_of] = _Past(store, Tables(query, self.options.silent_s))
-        while len(self._past) > _PAST_OPEN_MAX:
-            self._past.popitem(last=False)[1].close()
+        return Tables(query, self.options.silent_s)
 
     # -- the log ------------------------------------------------------------------------------------------------------
 
@@ -183,21 +124,37 @@ class Site:
         """What a function finds in the log. Raises `LogError` where it cannot be read, and what the function raises."""
         return await self._run("log", lambda: function(self._log("log")))
 
+    async def search_log(self, function: Callable[[Log, Callable[[], None]], T]) -> T:
+        """As `read_log`, for functions that may read much: others do not wait for them. They call what they are given now and
+        again, which raises `TookTooLong` when it is time to stop."""
+
+        until_s = time.monotonic() + _SEARCH_S
+
+        def search() -> T:
+            def go_on() -> None:
+                if self._closing or time.monotonic() > until_s:
+                    raise TookTooLong(
+                        f"the search in the log was given up after {_SEARCH_S:.0f} s",
+                        do="ask for less, or use the command line: `vacancy history`, `vacancy log tail`",
+                    )
+
+            return function(self._log("search"), go_on)
+
+        return await self._run("search", search)
+
     async def ask_ends(self) -> None:
-        """Note where the log ends now."""
+        """Note where the log ends now, and now and again where it begins."""
         try:
-            self.ends = await self._run("ends", lambda: self._log("ends").end())
-        except LogError:
+            self.ends = await self._run("ends", self._ask_ends)
+        except VacancyError:
             self.ends = None
 
-    async def begin_ms(self) -> int:
-        """The time of the first record that the log still has, in ms since 1970, UTC; 0 where it is not known."""
-        if not self._begin_ms:
-            try:
-                self._begin_ms = await self.read_log(_begin_ms)
-            except LogError:
-                return 0
-        return self._begin_ms
+    def _ask_ends(self) -> dict[int, int]:
+        log, now_s = self._log("ends"), time.monotonic()
+        ends = log.end()
+        if now_s - self._begin_s >= _BEGIN_AGAIN_S or not self.begin_ms:
+            self.begin_ms, self._begin_s = _begin_ms(log, ends), now_s
+        return ends
 
     def _log(self, thread: str) -> Log:
         """The log that one thread reads."""
@@ -222,11 +179,12 @@ class Site:
         return await asyncio.get_running_loop().run_in_executor(self._threads[thread], function, *arguments)
 
     def close(self) -> None:
-        """Wait for what is being read, then close everything."""
+        """Wait for what is being read, then close everything. Searches and tables of the past are given up."""
+        self._closing = True
+        self._past.stop()
         for thread in self._threads.values():
             thread.shutdown(wait=True, cancel_futures=True)
-        while self._past:
-            self._past.popitem()[1].close()
+        self._past.close()
         self._listening.close()
         if hasattr(self, "_now"):
             self._now.query.close()
@@ -234,8 +192,7 @@ class Site:
             log.close()
 
 
-def _begin_ms(log: Log) -> int:
-    ends = log.end()
+def _begin_ms(log: Log, ends: Position) -> int:
     times = [
         records[0].timestamp_ms
         for partition, first in log.start().items()

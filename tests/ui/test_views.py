@@ -38,7 +38,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def address(fleet: Fleet) -> Iterator[str]:
-    with served(fleet) as found:
+    with served(fleet, silent_s=1e9) as found:
         yield found
 
 
@@ -159,6 +159,7 @@ def test_the_past_is_as_it_was(fleet: Fleet, address: str) -> None:
     health = json.loads(answer[1])["health"]
     assert health["as_of"] == {"0": 20, "1": 20}
     assert health["nodes"] == 38  # of 40 records, two open the partitions
+    assert {one["lag"] for one in health["partitions"]} == {None}  # it is not behind: it is of then
     text = get(f"{address}/status?as_of={position}")[1].decode()
     assert f"vacancy status --as-of {position}" in text
     assert f'href="/fleet?as_of={position.replace(":", "%3A").replace(",", "%2C")}"' in text
@@ -189,6 +190,8 @@ def test_a_time_becomes_a_position_in_the_address(address: str) -> None:
         ("status?as_of=yesterday", 400, "is not a point in time"),
         ("status?as_of=0:999999,1:0", 400, "does not exist"),
         ("log?partition=77", 400, "there is no partition"),
+        ("log?partition=" + "9" * 5000, 400, "invalid"),
+        ("log?limit=000000000001999999", 400, "limit"),
         ("dead-letters?partition=x", 400, "invalid"),
         ("history?id=big&kind=%3Cb%3E", 400, "has no history"),
         ("nothing", 404, ""),
@@ -242,6 +245,9 @@ def test_a_redacted_site_shows_amounts_and_no_names(fleet: Fleet) -> None:
         assert b"big" not in everything
         assert fleet.cell.encode() not in everything
         assert str(fleet.home).encode() not in everything
+        wrong = get(f"{address}/status.json?as_of=0:999999,1:0")
+        assert wrong[0] == 400
+        assert str(fleet.home).encode() not in wrong[1]
         header, found, names = columns(get(f"{address}/fleet.bin?class=VCPU")[1])
         assert names == []
         assert header["groups"][0] == "cell 1"
@@ -252,7 +258,7 @@ def test_what_is_wrong_is_in_the_strip(fleet: Fleet) -> None:
     with StoreReader(fleet.settings.store, fleet.registry) as reader:
         ends = dict(fleet.log.end())
         nodes = FleetNodes(reader)
-        watch = HealthWatch(reader, nodes)
+        watch = HealthWatch(reader, nodes, silent_s=1e9)
         found = watch.look(ends, 100.0)
         assert {one.kind for one in found.problems} == {"dead-letters"}
         assert all(one.lag == 0 and one.state == "ok" for one in found.partitions)

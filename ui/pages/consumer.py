@@ -7,10 +7,10 @@ from vacancy.clients.inspection.cell_moves import CellMove, cell_moves
 from vacancy.clients.inspection.lookup import NotFound, show_consumer, show_request
 from vacancy.resources.model.errors import LogError
 from vacancy.streams.log import Log
-from vacancy.ui.command_line import id_words
 from vacancy.ui.health import Health
 from vacancy.ui.pages.page import Ask, Page
-from vacancy.ui.site import Site, Tables
+from vacancy.ui.site import Site
+from vacancy.ui.tables import Tables
 
 _READ_S = 2.0
 
@@ -41,7 +41,7 @@ async def page(site: Site, ask: Ask) -> Page:
         "consumer",
         f"{id_} · consumer",
         found,
-        ("show", "consumer", *id_words(id_)),
+        ("show", "consumer", id_),
         {
             "health": health,
             "id": id_,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 
-from vacancy.resources.model.errors import UsageError
+from vacancy.resources.state.rows import DeadLetterRow
 from vacancy.resources.state.tables import DEAD_LETTERS
 from vacancy.ui.health import Health
 from vacancy.ui.pages.page import Ask, Page
-from vacancy.ui.site import Site, Tables
+from vacancy.ui.site import Site
+from vacancy.ui.tables import Tables
 
 _SHOWN, _SHOWN_MAX = 100, 1_000
 _LINE = 16
@@ -32,41 +34,43 @@ class Letter:
 async def page(site: Site, ask: Ask) -> Page:
     """The newest dead letters, the newest first."""
     count = ask.count("limit", _SHOWN, _SHOWN_MAX)
-    partition = ask.get("partition")
-    if partition and not partition.isdecimal():
-        raise UsageError(f"partition={partition!r} is invalid", do="write its number")
+    partition = ask.partition()
 
     def read(tables: Tables) -> tuple[list[Letter], int, Health]:
-        found = _letters(tables, int(partition) if partition else None)
-        return found[:count], len(found), tables.health(site.ends)
+        found, kept = _letters(tables, partition, count)
+        return found, kept, tables.health(site.ends)
 
     found, kept, health = await site.read(ask.as_of, read)
-    one = ("--partition", partition) if partition else ()
+    one = () if partition is None else ("--partition", str(partition))
     return Page(
         "dead-letters",
         "Dead letters",
         found,
         ("dead-letters", *one, "--limit", str(count)),
-        {"health": health, "letters": found, "kept": kept, "partition": partition},
+        {"health": health, "letters": found, "kept": kept, "partition": ask.get("partition")},
     )
 
 
-def _letters(tables: Tables, partition: int | None) -> list[Letter]:
-    found = [
-        Letter(
-            at,
-            row.offset,
-            row.timestamp_ms,
-            row.reason,
-            row.key.decode("utf-8", "backslashreplace"),
-            row.value.decode("utf-8", "backslashreplace"),
-            _hex(row.value),
-            row.size,
-        )
-        for at, _, row in tables.reader.scan(DEAD_LETTERS)
-        if partition in (None, at)
+def _letters(tables: Tables, partition: int | None, count: int) -> tuple[list[Letter], int]:
+    """The newest `count` dead letters, the newest first, and how many are kept."""
+    kept = [
+        (at, row) for at, _, row in tables.reader.scan(DEAD_LETTERS) if partition is None or partition == at
     ]
-    return sorted(found, key=lambda one: (-one.timestamp_ms, one.partition, -one.offset))
+    found = heapq.nsmallest(count, kept, key=lambda one: (-one[1].timestamp_ms, one[0], -one[1].offset))
+    return [_letter(at, row) for at, row in found], len(kept)
+
+
+def _letter(partition: int, row: DeadLetterRow) -> Letter:
+    return Letter(
+        partition,
+        row.offset,
+        row.timestamp_ms,
+        row.reason,
+        row.key.decode("utf-8", "backslashreplace"),
+        row.value.decode("utf-8", "backslashreplace"),
+        _hex(row.value),
+        row.size,
+    )
 
 
 def _hex(data: bytes) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from vacancy.resources.model.errors import UsageError
 from vacancy.ui.fleet import GROUPS_SHOWN, MEASURES, Fleet, as_bytes, as_json, fleet, group_names
 from vacancy.ui.health import Health
 from vacancy.ui.pages.page import Ask, Page
-from vacancy.ui.site import Site, Tables
+from vacancy.ui.site import Site
+from vacancy.ui.tables import Tables
 
 REDACTED_GROUPS: Final = ("cell", "state")
 
@@ -53,10 +55,14 @@ async def page(site: Site, ask: Ask) -> Page:
     )
 
 
-async def payload(site: Site, ask: Ask) -> bytes:
-    """The bytes for the heat map."""
+async def payload(site: Site, ask: Ask, begin: Callable[[Tables, str], None]) -> bytes:
+    """The bytes for the heat map. `begin` is told when the nodes are of now (`Live.begin`)."""
     group = _group(site, ask)
-    return await site.read(
-        ask.as_of,
-        lambda tables: as_bytes(fleet(tables, ask.get("class"), group), redacted=site.options.redacted),
-    )
+
+    def read(tables: Tables) -> bytes:
+        found = fleet(tables, ask.get("class"), group)
+        if not ask.as_of:
+            begin(tables, found.name)
+        return as_bytes(found, redacted=site.options.redacted)
+
+    return await site.read(ask.as_of, read)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from vacancy.clients.history.history import History, Kind
@@ -15,11 +16,11 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import StoreError, UsageError
 from vacancy.streams.log import Log
 from vacancy.ui.boxes import pictures
-from vacancy.ui.command_line import id_words
 from vacancy.ui.fleet import present_ms
 from vacancy.ui.health import Health
 from vacancy.ui.pages.page import Ask, Page
-from vacancy.ui.site import Site, Tables
+from vacancy.ui.site import Site
+from vacancy.ui.tables import Tables
 
 _HISTORY_MAX = 200
 _HISTORY_FROM = "-1d"
@@ -33,16 +34,17 @@ async def page(site: Site, ask: Ask) -> Page:
         return show_provider(tables.reader, id_, cell=cell), tables.health(site.ends), present_ms(tables)
 
     tree, health, now_ms = await site.read(ask.as_of, read)
+    shown = await asyncio.to_thread(pictures, tree)
     in_cell = ("--cell", cell) if cell else ()
     return Page(
         "node",
         f"{id_} · node" if id_ == tree.root else f"{id_} · provider",
         tree,
-        ("show", "provider", *in_cell, *id_words(id_)),
+        ("show", "provider", *in_cell, id_),
         {
             "health": health,
             "tree": tree,
-            "pictures": pictures(tree),
+            "pictures": shown,
             "now_ms": now_ms,
             "kind": "node" if id_ == tree.root else "provider",
         },
@@ -56,14 +58,14 @@ async def history(site: Site, ask: Ask) -> Page:
     until = parse_point(ask.as_of).position if ask.as_of else None
     if kind not in ("node", "provider", "consumer", ""):
         raise UsageError(f"{kind!r} has no history", do="choose node, provider or consumer")
-    found = await site.read_log(lambda log: _history(site, log, name, kind, start, until))
+    found = await site.search_log(lambda log, go_on: _history(site, log, go_on, name, kind, start, until))
     kinds = ("--kind", kind) if kind else ()
     to = ("--to", ask.as_of) if ask.as_of else ()
     return Page(
         "history",
         f"{name} · history",
         found,
-        ("history", *kinds, "--from", start, *to, *id_words(name)),
+        ("history", *kinds, "--from", start, *to, name),
         {"history": found, "from": start, "name": name, "kind": kind},
         takes_as_of=False,
         flags=_log_flags(site),
@@ -80,7 +82,13 @@ def _log_flags(site: Site) -> tuple[str, ...]:
 
 
 def _history(
-    site: Site, log: Log, name: str, kind: str, start: str, until: Mapping[int, int] | None
+    site: Site,
+    log: Log,
+    go_on: Callable[[], None],
+    name: str,
+    kind: str,
+    start: str,
+    until: Mapping[int, int] | None,
 ) -> History:
     of: Kind | None = None if not kind else ("node" if kind == "node" else "provider")
     if kind == "consumer":
@@ -98,6 +106,7 @@ def _history(
             until=until,
             tables_before=lambda position: _tables_before(site, log, position, opened),
             limit=_HISTORY_MAX,
+            progress=lambda *_: go_on(),
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from vacancy.resources.model.errors import UsageError, VacancyError
+
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 
 class Withheld(VacancyError):
@@ -35,9 +38,16 @@ class Ask:
     def count(self, name: str, default: int, most: int) -> int:
         """A number from 1 to `most`. Raises `UsageError`."""
         text = self.get(name, str(default))
-        if not text.isdecimal() or not 1 <= int(text[:12]) <= most:
-            raise UsageError(f"{name}={text!r} is invalid", do=f"write a number from 1 to {most}")
+        if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
+            raise UsageError(f"{name}={text[:80]!r} is invalid", do=f"write a number from 1 to {most}")
         return int(text)
+
+    def partition(self) -> int | None:
+        """The parameter `partition`, None where there is none. Raises `UsageError`."""
+        text = self.get("partition")
+        if text and not _NUMBER.fullmatch(text):
+            raise UsageError(f"partition={text[:80]!r} is invalid", do="write its number")
+        return int(text) if text else None
 
     def address(self, view: str, parameters: Mapping[str, str]) -> str:
         """The address of a view as of the same position."""

@@ -16,7 +16,8 @@ from vacancy.resources.model.errors import UsageError
 from vacancy.ui.fleet import class_name
 from vacancy.ui.health import Health
 from vacancy.ui.pages.page import Ask, Page
-from vacancy.ui.site import Site, Tables
+from vacancy.ui.site import Site
+from vacancy.ui.tables import Tables
 
 ORDERS = ("random", "pack", "spread")
 _FIELDS = ("resources", "required", "member_of", "in_tree", "where", "group")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from vacancy.ui.health import Health
 from vacancy.ui.pages.page import Ask, Page
 from vacancy.ui.rates import KEPT, Rate
-from vacancy.ui.site import Site, Tables
+from vacancy.ui.site import Site
+from vacancy.ui.tables import Tables
 
 _WIDTH, _HEIGHT = 600.0, 60.0
 

@@ -61,7 +61,9 @@ async function fetchPart(address) {
 
 async function partsThatComeLater() {
   for (const place of document.querySelectorAll("[data-later]")) {
-    place.replaceChildren(...(await fetchPart(place.dataset.later)).childNodes);
+    try {
+      place.replaceChildren(...(await fetchPart(place.dataset.later)).childNodes);
+    } catch { /* the server is away: the link stays */ }
   }
 }
 
@@ -105,6 +107,26 @@ function healthOf(data) {
   refreshLiveParts();
 }
 
+// What is shown may be old: say so.
+function notLive(text) {
+  const strip = document.getElementById("strip");
+  if (!strip.dataset.seen?.startsWith("not live") && strip.contains(document.activeElement)) document.activeElement.blur();
+  if (strip.dataset.seen === `not live: ${text}`) return;
+  strip.dataset.seen = `not live: ${text}`;
+  const list = document.createElement("ul");
+  list.className = "problems";
+  const item = document.createElement("li");
+  item.className = "bad";
+  item.append(Object.assign(document.createElement("span"), { textContent: text }));
+  list.append(item);
+  strip.replaceChildren(list);
+  document.getElementById("announced").textContent = text;
+}
+
 timeSlider();
 partsThatComeLater();
-if (!past && document.getElementById("strip")) subscribe("health", healthOf);
+if (!past && document.getElementById("strip")) {
+  subscribe("health", healthOf);
+  subscribe("unreadable", () => notLive("the tables cannot be read"));
+  subscribe("error", () => notLive("this page's server does not answer"));
+}

@@ -17,6 +17,7 @@ const canvas = document.getElementById("canvas");
 const readout = document.getElementById("readout");
 const darkness = matchMedia("(prefers-color-scheme: dark)");
 const STALE_REPAINT_MS = 5000;
+const WITHOUT_STREAM_MS = 1500;
 
 class FleetMap {
   constructor() {
@@ -30,6 +31,34 @@ class FleetMap {
     this.matches = null;
     this.frames = 0;
     this.drawing = false;
+    this.loading = false;
+    this.again = false;
+    this.waiting = [];
+  }
+
+  // Fetch the nodes, one time after the other. What changes meanwhile is applied to them when they are there.
+  async load() {
+    this.again = true;
+    if (this.loading) return;
+    this.loading = true;
+    try {
+      while (this.again) {
+        this.again = false;
+        this.waiting = [];
+        await this.fetch();
+        const waited = this.waiting.filter((changes) => this.data?.apply(changes));
+        if (waited.length) this.recolour();
+      }
+    } catch (error) {
+      if (!this.data) readout.textContent = `The nodes cannot be shown: ${error.message}.`;
+    } finally {
+      this.loading = false;
+    }
+  }
+
+  changed(changes) {
+    if (this.loading) this.waiting.push(changes);
+    else if (this.data?.apply(changes)) this.recolour();
   }
 
   async fetch() {
@@ -38,7 +67,7 @@ class FleetMap {
     if (!live) asked.set("as_of", body.dataset.asOf);
     const response = await fetch(`/fleet.bin?${asked}`);
     if (response.status === 202) {
-      setTimeout(() => this.fetch(), 1000);
+      setTimeout(() => this.load(), 1000);
       return;
     }
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
@@ -243,17 +272,22 @@ function start() {
     map.arrange();
     map.recolour();
   }).observe(canvas.parentElement);
-  map.fetch().catch((error) => { readout.textContent = `The nodes cannot be shown: ${error.message}.`; });
-  if (!live) return;
+  if (!live) {
+    map.load();
+    return;
+  }
   let painted = 0;
+  // The nodes are fetched when the stream of changes has begun, so that none is missed; without a stream they are shown as well.
+  subscribe("hello", () => map.load());
+  setTimeout(() => { if (!map.data) map.load(); }, WITHOUT_STREAM_MS);
   subscribe("fleet", (changes) => {
-    if (!map.data || !map.layout || !map.data.apply(changes)) return;
     painted = performance.now();
-    map.recolour();
+    map.changed(changes);
   });
-  subscribe("reload", (message) => { if (map.data && message.generation !== map.data.generation) map.fetch().catch(() => {}); });
+  subscribe("reload", () => map.load());
   subscribe("health", (data) => {
     showClasses(data.classes);
+    if (map.data && data.generation > map.data.generation && !map.loading) map.load();
     if (map.data && map.measure === "staleness" && performance.now() - painted > STALE_REPAINT_MS) {
       painted = performance.now();
       map.recolour();
