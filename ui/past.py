@@ -38,7 +38,7 @@ class BeingMade(Exception):
 
 
 class Busy(VacancyError):
-    """Others are served first."""
+    """The tables of many points in time are being made already: try again later."""
 
 
 class _GivenUp(Exception):
