@@ -2,7 +2,8 @@
 
 RocksDB keeps a marker for each deleted key until compaction, and an iterator steps over all of them. The queue
 therefore remembers up to where it has emptied the table (`_floor`) and begins there, and it asks RocksDB only
-when the next deadline it knows has come. Where many deadlines are due, the rules end some of them at each record.
+when the next deadline it knows has come. A fold in bulk deletes many before it commits: what is only staged as deleted is
+stepped over once (`_passed`; what is staged again is in the heap). Where many deadlines are due, the rules end some of them at each record.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class DeadlineIndex:
         self._db = db
         self._staged: dict[bytes, bool] = {}
         self._heap: list[bytes] = []
-        self._floor = _bound(0)
+        self._floor = self._passed = _bound(0)
         self._returned: list[bytes] = []
         self._next = self._first_written()
 
@@ -38,7 +39,7 @@ class DeadlineIndex:
             return []
         end = _bound(until_ms + 1)
         found: set[bytes] = set()
-        for key in self._written(self._floor, end):
+        for key in self._written(end):
             if self._staged.get(key, True):
                 found.add(key)
                 if len(found) == most:
@@ -72,11 +73,12 @@ class DeadlineIndex:
         """What was staged is in the table now."""
         self._pass_deleted()
         self._staged, self._heap = {}, []
+        self._passed = _bound(0)
 
     def abandon(self) -> None:
         """Forget what was staged and what was returned as due: the table has what waits."""
         self._staged, self._heap, self._returned = {}, [], []
-        self._floor = _bound(0)
+        self._floor = self._passed = _bound(0)
         self._next = self._first_written()
 
     def next_ms(self) -> int | None:
@@ -111,13 +113,15 @@ class DeadlineIndex:
             self._next = min(self._next, _time(self._heap[0]))
 
     def _first_written(self) -> int:
-        for key in self._written(self._floor, None):
+        for key in self._written(None):
             if self._staged.get(key, True):
+                self._passed = key
                 return _time(key)
+        self._passed = _bound(NEVER)
         return NEVER
 
-    def _written(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
-        for key in scan_keys(self._db, start):
+    def _written(self, end: bytes | None) -> Iterator[bytes]:
+        for key in scan_keys(self._db, max(self._floor, self._passed)):
             if end is not None and key >= end:
                 return
             yield key

@@ -37,6 +37,9 @@ BULK_RECORDS_A_COMMIT = 100_000
 """The records that a fold in bulk commits at once. They are fewer if they change too many rows (`PartitionStore.is_full`): a row that changes
 with each report of its node is then encoded and written once for all of them."""
 
+BULK_BYTES_A_COMMIT = 128 * 1024 * 1024
+"""And they are fewer if their values have more bytes together: rows that are not written yet are in memory, and a record may be large."""
+
 
 def partition_path(store: Path, partition: int) -> Path:
     """Where a partition's tables are."""
@@ -64,6 +67,15 @@ class _Judged(NamedTuple):
     verdicts: Mapping[bytes, VerdictRow | None]
     folded_ns: int
     refused: bool
+
+
+class _Uncommitted(NamedTuple):
+    """What a fold in bulk has staged of a partition: the position after it, the record before that position, and the bytes of its
+    records."""
+
+    position: int
+    last: Record | None
+    size: int
 
 
 class Store:
@@ -99,8 +111,8 @@ class Store:
         self.manifest = manifest
         self._open: dict[int, PartitionStore] = {}
         self._judged: list[_Judged] = []
-        self._uncommitted: dict[int, tuple[int, Record]] = {}
-        """Only in bulk: partition -> the position after what is staged there, and the record before that position."""
+        self._uncommitted: dict[int, _Uncommitted] = {}
+        """Only in bulk, by partition."""
 
         self.on_contested: Callable[[int, bytes, ContestedRow], None] | None = None
         """Called after each commit with the rows of `CONTESTED` that it wrote: (partition, key, row)."""
@@ -184,8 +196,8 @@ class Store:
         Records before the position are skipped; a gap raises `LogError`; `Halt` commits what came before.
         """
         tables = self._tables(partition)
-        last: Record | None
-        position, last = self._uncommitted.pop(partition, (tables.local.position, None))
+        nothing = _Uncommitted(tables.local.position, None, 0)
+        position, last, size = self._uncommitted.pop(partition, nothing)
         self._judged.clear()  # of a commit that failed
         try:
             for record in records:
@@ -197,23 +209,10 @@ class Store:
                         where=f"partition {partition}",
                         do="the log is damaged or was cleaned: restore it, or make a new one",
                     )
-                changes = fold(tables, record, self.registry, self.versions)
-                tables.stage(changes)
-                if self.judged is not None and (verdicts := changes.get(VERDICTS)):
-                    self._count(partition, verdicts)
-                if self.on_judged is not None and (VERDICTS in changes or DEAD_LETTERS in changes):
-                    refused = DEAD_LETTERS in changes
-                    self._judged.append(_Judged(record, changes.get(VERDICTS, {}), time.time_ns(), refused))
-                last = record
-                position += 1
-                value = record.value
-                if (
-                    len(value) <= EVENT_BYTES_MAX
-                    and EVENT_MARK in value
-                    and DEAD_LETTERS not in changes
-                    and self._is_mark(tables, record)
-                ):
-                    last = None
+                refused = self._fold(tables, record)
+                last, position, size = record, position + 1, size + len(record.value)
+                if not refused and self._is_mark(tables, record):
+                    last, size = None, 0
                     self._commit(tables, partition, position, record)
                     if self.on_boundary is not None:
                         self.on_boundary(partition, position)
@@ -224,15 +223,28 @@ class Store:
             raise
         if last is None:
             return
-        if self._bulk and position - tables.local.position < BULK_RECORDS_A_COMMIT and not tables.is_full:
-            self._uncommitted[partition] = position, last
+        few = position - tables.local.position < BULK_RECORDS_A_COMMIT and size < BULK_BYTES_A_COMMIT
+        if self._bulk and few and not tables.is_full:
+            self._uncommitted[partition] = _Uncommitted(position, last, size)
         else:
             self._commit(tables, partition, position, last)
 
+    def _fold(self, tables: PartitionStore, record: Record) -> bool:
+        """Fold one record and stage its changes. Returns whether it was refused."""
+        changes = fold(tables, record, self.registry, self.versions)
+        tables.stage(changes)
+        refused = DEAD_LETTERS in changes
+        if self.judged is not None and (verdicts := changes.get(VERDICTS)):
+            self._count(record.partition, verdicts)
+        if self.on_judged is not None and (VERDICTS in changes or refused):
+            self._judged.append(_Judged(record, changes.get(VERDICTS, {}), time.time_ns(), refused))
+        return refused
+
     def _commit_uncommitted(self, partition: int, tables: PartitionStore) -> None:
         """Commit what a fold in bulk has left for later."""
-        if left := self._uncommitted.pop(partition, None):
-            self._commit(tables, partition, *left)
+        left = self._uncommitted.pop(partition, None)
+        if left is not None and left.last is not None:
+            self._commit(tables, partition, left.position, left.last)
 
     def _commit(self, tables: PartitionStore, partition: int, position: int, last: Record) -> None:
         contested = {} if self.on_contested is None else tables.staged(CONTESTED)
@@ -257,6 +269,8 @@ class Store:
 
     def _is_mark(self, tables: PartitionStore, record: Record) -> bool:
         """Take in an event of a store, if it is one. Returns whether there is a boundary after it."""
+        if len(record.value) > EVENT_BYTES_MAX or EVENT_MARK not in record.value:
+            return False
         said = parse_state_event(record.value)
         if isinstance(said, StateMarked):
             tables.digests.mark(record.offset + 1)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rocksdict import WriteOptions
 
 from tests.recorded_logs.recording import Recording, digest_of, read_recording
 from tests.support.events_json import LOG, Tape, provider, reported, rules_in_steps
 from tests.support.ports_class import REGISTRY
 from vacancy.clients.replay_tool.replay import Digest, store_digests
-from vacancy.projections.store import partition_store
+from vacancy.projections.store import deadline_index, partition_store
 from vacancy.projections.store import store as module
+from vacancy.projections.store.deadline_index import DeadlineIndex
+from vacancy.projections.store.rocksdb import open_primary, scan_keys, without_wal
 from vacancy.projections.store.store import Store
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model.errors import Halt, StoreError
 from vacancy.resources.model.record import Record
+from vacancy.resources.state.tables import DEADLINES, deadline_key
 
 
 def batches(recording: Recording, size: int) -> Iterator[tuple[int, Sequence[Record]]]:
@@ -60,6 +66,53 @@ def test_rows_that_fill_the_memory_are_committed_before(
 ) -> None:
     monkeypatch.setattr(partition_store, limit, 50)
     assert folded(read_recording("version_6"), tmp_path, first_rules=RULES_VERSION) == digest_of("version_6")
+
+
+def test_large_records_are_committed_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They change few rows, so only their bytes bound the memory."""
+    recording = read_recording("version_6")
+    commits: list[None] = []
+
+    def counted() -> WriteOptions:
+        commits.append(None)
+        return without_wal()
+
+    monkeypatch.setattr(module, "BULK_BYTES_A_COMMIT", 20_000)
+    monkeypatch.setattr(partition_store, "without_wal", counted)
+    assert folded(recording, tmp_path, first_rules=RULES_VERSION) == digest_of("version_6")
+    size = sum(len(record.value) for record in recording.records)
+    largest = max(sum(len(one.value) for one in batch) for _, batch in batches(recording, 40))
+    assert size // (20_000 + largest) <= len(commits) <= size // 20_000 + 2 * recording.partitions
+
+
+def test_deadlines_that_are_deleted_in_one_commit_are_stepped_over_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those of holds, which are confirmed long before they end."""
+    read = []
+
+    def counted(db: Any, start: bytes) -> Iterator[bytes]:
+        for key in scan_keys(db, start):
+            read.append(key)
+            yield key
+
+    monkeypatch.setattr(deadline_index, "scan_keys", counted)
+    holds = [deadline_key(1_000 + number, b"h", b"hold") for number in range(200)]
+    with closing(open_primary(tmp_path / "p", (DEADLINES.family,))) as db:
+        family = db.get_column_family(DEADLINES.family)
+        for hold in holds:
+            family[hold] = b""
+        index = DeadlineIndex(family)
+        index.stage(dict.fromkeys(holds))
+        for number in range(100):
+            own = deadline_key(number, b"v", b"verdict")
+            index.stage({own: b""})
+            assert index.due(number) == [own]
+            index.stage({own: None})
+        assert len(read) < 2 * len(holds)
+        index.stage({holds[7]: b""})
+        assert index.due(5_000) == [holds[7]]
+        family.close()
 
 
 def test_a_record_that_stops_the_fold_leaves_all_before_it(tmp_path: Path) -> None:
