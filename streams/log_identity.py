@@ -30,7 +30,7 @@ def is_opening(record: Record) -> bool:
         return False
     try:
         event = json.loads(record.value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(event, dict) and event.get("type") == OPENED
 
@@ -47,7 +47,7 @@ def parse_opening(record: Record, name: str) -> LogIdentity:
             )
         data = event["data"]
         log, partitions, partition = data["log"], data["partitions"], data["partition"]
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise LogError(
             f"the log does not start with a readable {OPENED} record", where=where, do=do
         ) from error

@@ -171,9 +171,10 @@ class FleetMetrics(Collector):
         yield from _families(BY_CELL, shown, in_cell)
         yield from _families(BY_AGGREGATE, shown, in_aggregate)
 
-    def _sums(self, fleet: _Fleet) -> dict[str, _Sums]:
+    def _sums(self, fleet: _Fleet) -> dict[str, ClassSums]:
         """Class -> what the groups have of it."""
-        found: dict[str, _Sums] = {}
+        found: dict[str, ClassSums] = {}
+        open_groups = np.array([group.open for group in fleet.groups], dtype=np.bool_)
         for table, keys, encoded in _class_rows(self._reader):
             of = table.resource_class
             columns = dict(zip(of.columns, of.project(encoded), strict=True))
@@ -181,44 +182,42 @@ class FleetMetrics(Collector):
             numbers = np.fromiter((fleet.group_of.get(one, -1) for one in keys), np.int64, len(keys))
             known = numbers >= 0
             numbers, free, capacity = numbers[known], columns["free"][known], columns["capacity"][known]
-            is_open = np.array([group.open for group in fleet.groups], dtype=np.bool_)[numbers]
-            offered = np.where(is_open, np.maximum(free, 0), 0)
+            offered = np.where(open_groups[numbers], np.maximum(free, 0), 0)
             amounts = (total[known], reserved[known], capacity, capacity - free, offered)
-            size = len(fleet.groups)
-            sums = found.setdefault(table.name, _Sums([[0] * size for _ in amounts], [False] * size))
-            sums.add(numbers, amounts)
+            found.setdefault(table.name, ClassSums()).add(numbers, amounts)
         return found
 
 
-class _Sums:
-    """What the groups have of one class: for each of `_AMOUNTS` and each group the amount; and which groups have the class."""
+class ClassSums:
+    """What the groups have of one class: group -> the amount for each of `_AMOUNTS`. Groups without the class are left out, as nodes
+    can name many classes. Amounts are floats, as in Prometheus: the largest ones of many nodes do not fit into 64 bits."""
 
-    def __init__(self, amounts: list[list[int]], has: list[bool]) -> None:
-        self.amounts, self.has, self.providers = amounts, has, 0
+    def __init__(self) -> None:
+        self.amounts: dict[int, list[float]] = {}
+        self.providers = 0
 
     def add(self, numbers: NDArray[np.int64], amounts: Iterable[NDArray[np.int64]]) -> None:
         """Add rows: their groups, and their amounts."""
-        size = len(self.has)
         self.providers += len(numbers)
-        for group in np.unique(numbers).tolist():
-            self.has[group] = True
-        for sums, amount in zip(self.amounts, amounts, strict=True):
-            more = np.zeros(size, dtype=np.int64)
-            np.add.at(more, numbers, amount)
-            sums[:] = [one + other for one, other in zip(sums, more.tolist(), strict=True)]
+        groups, at = np.unique(numbers, return_inverse=True)
+        sums = [np.bincount(at, weights=amount, minlength=len(groups)).tolist() for amount in amounts]
+        for group, *more in zip(groups.tolist(), *sums, strict=True):
+            before = self.amounts.get(group)
+            self.amounts[group] = (
+                more if before is None else [one + other for one, other in zip(before, more, strict=True)]
+            )
 
 
 def _families(
-    metrics: Iterable[MetricDefinition], sums: Mapping[str, _Sums], names: Sequence[tuple[str, ...]]
+    metrics: Iterable[MetricDefinition], sums: Mapping[str, ClassSums], names: Sequence[tuple[str, ...]]
 ) -> Iterator[Metric]:
     """One metric for each of `_AMOUNTS`. `names` has the values of the first label for each group."""
     for number, metric in enumerate(metrics):
-        found: Counter[tuple[str, ...]] = Counter()
+        found: dict[tuple[str, ...], float] = {}
         for resource_class, one in sums.items():
-            for in_these, amount, has in zip(names, one.amounts[number], one.has, strict=True):
-                if has:  # 0 of a class is something else than none of it
-                    for name in in_these:
-                        found[name, resource_class] += amount
+            for group, amounts in one.amounts.items():  # 0 of a class is something else than none of it
+                for name in names[group]:
+                    found[name, resource_class] = found.get((name, resource_class), 0) + amounts[number]
         yield metric.family(found)
 
 

@@ -31,6 +31,12 @@ _EXPLAINED_S: Final = 10.0
 
 _EXPLAINED_MAX: Final = 256
 
+CLASSES_MAX: Final = 64
+"""The classes with series of their own, the first that requests found no host for. The others count together as `(others)`: who may
+send requests may name any class."""
+
+OTHERS: Final = "(others)"
+
 PLACEMENTS: Final = MetricDefinition(
     "vacancy_scheduler_placements",
     "counter",
@@ -88,7 +94,7 @@ class SchedulerMetrics:
     """The metrics of all schedulers of a process. Make one for a registry, and give it to each `Scheduler`.
 
     The series are bounded: the label `scheduler` is the name of the scheduler, `outcome`, `verdict` and `constraint` have the
-    values that this build has (5, about 50 and about 15), and `class` the classes that requests ask for. Raises `ValueError` where the
+    values that this build has (5, about 50 and about 15), and `class` at most `CLASSES_MAX` names and `(others)`. Raises `ValueError` where the
     registry has these metrics already.
     """
 
@@ -101,6 +107,15 @@ class SchedulerMetrics:
         self.placement_seconds = _histogram(PLACEMENT_SECONDS, registry, CLAIM_BUCKETS_S)
         self.in_flight = _gauge(IN_FLIGHT, registry)
         self.tables_age = _gauge(TABLES_AGE, registry)
+        self._classes: set[str] = set()
+
+    def class_label(self, name: str) -> str:
+        """The value of the label `class` for a resource class; '' for none."""
+        if name and name not in self._classes:
+            if len(self._classes) >= CLASSES_MAX:
+                return OTHERS
+            self._classes.add(name)
+        return name
 
     def observer(self, scheduler: str) -> SchedulerMetricsObserver:
         """The observer of the scheduler with this name."""
@@ -176,7 +191,8 @@ class _Counting:
         to.metrics.placements.labels(to.scheduler, outcome.status).inc()
         if outcome.status == "no_valid_host":
             kind, resource_class = to.last_constraint(self._compiled, explain)
-            to.metrics.no_valid_host.labels(to.scheduler, kind, resource_class).inc()
+            shown = to.metrics.class_label(resource_class)
+            to.metrics.no_valid_host.labels(to.scheduler, kind, shown).inc()
 
     def abandoned(self) -> None:
         """See `RequestWatch.abandoned`."""

@@ -19,6 +19,8 @@ from vacancy.resources.model.trace_context import claim_contexts
 from vacancy.resources.state.rows import VerdictRow
 from vacancy.resources.state.tables import key
 from vacancy.streams.clock import wall_ms
+from vacancy.streams.log import KEY_BYTES_MAX
+from vacancy.streams.printable import printable
 
 OLD_MS: Final = 600_000
 """Claims of records that are older are not traced: a worker that catches up folds them again long after they were decided."""
@@ -42,7 +44,7 @@ class VerdictTracing:
         contexts = claim_contexts(record.value)
         if not contexts or record.timestamp_ms < wall_ms() - OLD_MS:
             return
-        cell = record.key.decode(errors="replace")
+        cell = printable(record.key[:KEY_BYTES_MAX].decode(errors="replace"))
         for claim, context in contexts.items():
             row = verdicts.get(key(cell, claim))
             if row is not None or refused:

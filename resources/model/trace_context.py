@@ -13,12 +13,18 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from vacancy.resources.model.names import is_id
+
 TRACE_MARK: Final = b'"traceparent":'
 """What the value of every event with a trace context contains."""
 
 NO_CONTEXT: Final = "-"
 
-_is_context = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+CLAIMS_MAX: Final = 64
+"""The most claims of a record (`events.BATCH_MAX`). A record with more is refused, and of none of them is anything written."""
+
+_is_context = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+"""Ids of zeros only are invalid."""
 
 
 class TraceAttributes(NamedTuple):
@@ -66,8 +72,10 @@ def claim_contexts(value: bytes) -> Mapping[str, str]:
         return {}
     claims = event.data.claims
     contexts = event.claimtraces.split(" ") if event.claimtraces else [event.traceparent]
-    if len(contexts) != len(claims):
+    if len(contexts) != len(claims) or len(claims) > CLAIMS_MAX:
         return {}
     return {
-        claim.id: context for claim, context in zip(claims, contexts, strict=True) if _is_context(context)
+        claim.id: context
+        for claim, context in zip(claims, contexts, strict=True)
+        if is_id(claim.id) and _is_context(context)
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.cli.command import Vacancy, node_file
@@ -14,11 +15,12 @@ from tests.clients.metrics.metric_text import Samples, check_defined, samples, t
 from tests.support.followed_log import FollowedLog, followed_log
 from tests.support.snapshot_site import REGISTRY, snapshot_site
 from vacancy.clients.metrics import fleet_metrics
-from vacancy.clients.metrics.fleet_metrics import FLEET_METRICS, FleetMetrics
+from vacancy.clients.metrics.fleet_metrics import FLEET_METRICS, ClassSums, FleetMetrics
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.snapshots.creation import create_snapshot
 from vacancy.projections.snapshots.storage import SnapshotStorage
 from vacancy.resources.model import events
+from vacancy.resources.model.names import AMOUNT_MAX
 from vacancy.resources.model.partitioner import covering_cells
 
 C1, C2 = covering_cells(2)
@@ -64,6 +66,15 @@ def test_capacity_by_class_cell_and_aggregate(site: FollowedLog) -> None:
     assert amounts(found, **{"cell": C2, "class": "CUSTOM_GPU"}) == (1, 0, 1, 0, 1)
     assert amounts(found, **{"aggregate": "rack", "class": "VCPU"}) == (18, 2, 24, 4, 12)
     assert ("vacancy_fleet_total_units", (("cell", C2), ("class", "MEMORY_MB"))) not in found
+
+
+def test_the_largest_amounts_of_many_nodes() -> None:
+    """Their sum is beyond 64 bits, and a metric below 0 would be wrong."""
+    sums, nodes = ClassSums(), 3_000
+    for _ in range(2):
+        sums.add(np.arange(nodes) % 2, [np.full(nodes, AMOUNT_MAX, dtype=np.int64)] * len(AMOUNTS))
+    assert sums.providers == 2 * nodes
+    assert sums.amounts == {group: [pytest.approx(nodes * AMOUNT_MAX)] * len(AMOUNTS) for group in range(2)}
 
 
 def test_nodes_and_silence(site: FollowedLog) -> None:

@@ -10,7 +10,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.clients.metrics.metric_text import Samples, check_defined, samples, value
 from tests.support.followed_log import FollowedLog, followed_log
-from vacancy.clients.metrics.scheduler_metrics import SCHEDULER_METRICS, SchedulerMetrics
+from vacancy.clients.metrics.scheduler_metrics import (
+    CLASSES_MAX,
+    OTHERS,
+    SCHEDULER_METRICS,
+    SchedulerMetrics,
+)
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.resources.model.errors import ConsumerExists, NoValidHost
@@ -85,6 +90,14 @@ def test_no_valid_host_by_the_last_constraint(
     labels = {"constraint": constraint, "class": resource_class, **NAME}
     assert value(site.found, "vacancy_scheduler_no_valid_host_total", **labels) == 2
     assert value(site.found, "vacancy_scheduler_placements_total", outcome="no_valid_host", **NAME) == 2
+
+
+def test_requests_for_many_classes_make_no_endless_series() -> None:
+    metrics = SchedulerMetrics(CollectorRegistry())
+    names = [f"CUSTOM_{number}" for number in range(CLASSES_MAX + 9)]
+    assert [metrics.class_label(name) for name in names] == [*names[:CLASSES_MAX], *[OTHERS] * 9]
+    assert metrics.class_label(names[3]) == names[3]
+    assert metrics.class_label("") == ""
 
 
 def test_a_rejection(site: Site) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -29,9 +30,9 @@ from vacancy.projections.store.store import Store
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import NoValidHost, UsageError
 from vacancy.resources.model.event_encoding import AllocationWire, ClaimWire, encode_claims, encode_gang
-from vacancy.resources.model.events import ClaimsRequestedV2, GangRequested, ProviderReport
+from vacancy.resources.model.events import BATCH_MAX, ClaimsRequestedV2, GangRequested, ProviderReport
 from vacancy.resources.model.partitioner import cell_for
-from vacancy.resources.model.record import NewRecord
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.model.trace_context import claim_contexts, trace_attributes
 from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log
@@ -210,6 +211,7 @@ def test_no_rules_see_a_trace_context(version: int) -> None:
         (["00-no-context-01", None], {}),
         ([CONTEXTS[0] + "\n", None], {}),
         ([CONTEXTS[0]], {}),  # fewer than claims
+        ([f"00-{0:032x}-{1:016x}-01", f"00-{1:032x}-{0:016x}-01"], {}),  # ids that no span has
     ],
 )
 def test_contexts_of_some_claims(contexts: list[str | None], found: dict[str, str]) -> None:
@@ -222,6 +224,29 @@ def test_contexts_of_some_claims(contexts: list[str | None], found: dict[str, st
 )
 def test_a_hostile_record_is_not_traced(value: bytes) -> None:
     assert claim_contexts(value) == {}
+
+
+def test_what_no_claim_can_be_called_is_not_traced() -> None:
+    """A refused record is traced as well, so what it names comes into log lines and spans."""
+    for name in ("a\n{}", "\x1b[2J", "x" * 201, ""):
+        claims = [replace(CLAIMS[0], id=name), CLAIMS[1]]
+        value = encode_claims("e", "/s", claims, contexts=trace_attributes(CONTEXTS))
+        assert claim_contexts(value) == {"c1": CONTEXTS[1]}
+    many = [replace(CLAIMS[0], id=f"c{number}") for number in range(BATCH_MAX + 1)]
+    contexts = [CONTEXTS[0]] * len(many)
+    assert claim_contexts(encode_claims("e", "/s", many, contexts=trace_attributes(contexts))) == {}
+    whole = encode_claims("e", "/s", many[:-1], contexts=trace_attributes(contexts[:-1]))
+    assert len(claim_contexts(whole)) == BATCH_MAX
+
+
+def test_the_key_of_a_refused_record_is_printable(caplog: pytest.LogCaptureFixture) -> None:
+    value = encode_claims("e", "/s", CLAIMS, contexts=trace_attributes(CONTEXTS))
+    record = Record(0, 7, int(time.time() * 1000), b"\x1b[2J\n" * 1_000, value)
+    with caplog.at_level("INFO", "vacancy.worker"):
+        VerdictTracing("s", TracerProvider(shutdown_on_exit=False))(record, {}, 1, refused=True)
+    cells = {vars(line)["cell"] for line in caplog.records}
+    assert len(caplog.records) == 2
+    assert all(cell.isprintable() and len(cell) < 2_000 for cell in cells)
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
