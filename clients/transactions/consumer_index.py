@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from vacancy.clients.transactions.cell_state import CellState, ConsumerState
+from vacancy.resources.model.events import TransactionRequested
+from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, key
 
@@ -27,7 +29,8 @@ class _Entry(NamedTuple):
 
 
 class ConsumerIndex:
-    """An index of the consumers of a cell. Answers are as of the position of the reader, as those of `CellState`.
+    """An index of the consumers of a cell. Answers are as of the position of the reader, as those of `CellState`: move it by
+    `catch_up` before you ask, as `follow` passes on changes of consumers before their rows can be read.
 
     It needs about 450 bytes for each consumer once it was asked. Use it from one thread at a time; `close` ends it.
     """
@@ -39,6 +42,11 @@ class ConsumerIndex:
         self._by_provider: Ids = {}
         self._by_project: Ids = {}
         self._changed: set[str] = set()
+        self._partition = partition_for(self._cell, state.reader.manifest.partitions)
+        self._is_fed = False
+        """Whether the entries were made under rules that have transactions. Under older rules the worker may be of a build that
+        does not pass on changes of consumers: then all of them are read each time."""
+
         state.reader.watch(self._note)
 
     def close(self) -> None:
@@ -80,6 +88,9 @@ class ConsumerIndex:
 
     def _refresh(self) -> None:
         reader, cell = self._state.reader, self._state.cell
+        if not self._is_fed:
+            self._forget()
+        self._is_fed = reader.takes(self._partition, TransactionRequested)
         if self._entries is None:
             self._entries = {}
             for id_, row in reader.rows_of_cell(ALLOCATIONS, cell):

@@ -141,7 +141,7 @@ class PartitionReader:
         return self._ask()
 
     def follow(self) -> list[FeedEntry] | None:
-        """As `catch_up`, but verdicts and rows of tables that are not fed may stay as they were then, and scans do."""
+        """As `catch_up`, but rows of tables that are not fed, and those of `_NOT_KEPT`, may stay as they were then, and scans do."""
         before, now = self.local, monotonic()
         if now - self._asked_at < self._follow_s:
             heard, epoch = self._ring.look()
@@ -230,7 +230,7 @@ class PartitionReader:
         )
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
-        """A row as of the last `catch_up` or, of a table that is fed and not of verdicts, `follow`."""
+        """A row as of the last `catch_up` or, of a table that is fed and is not one of `_NOT_KEPT`, `follow`."""
         data = self.get_bytes(table, key)
         return None if data is None else table.decode(data)
 

@@ -18,6 +18,7 @@ from vacancy.clients.transactions import (
     TransactionClient,
 )
 from vacancy.clients.transactions import consumer_index as module
+from vacancy.resources.state.tables import ALLOCATIONS
 
 CELL = "default"
 PROVIDERS = ("n1", "n2", "n3")
@@ -66,6 +67,24 @@ def test_it_finds_what_a_pass_over_all_consumers_finds(seed: int, log: FollowedL
         for _ in range(rng.randrange(4)):
             change(log, rng)
         check(index, state)
+    index.close()
+
+
+def test_a_worker_of_an_older_build_does_not_pass_on_changes(
+    log: FollowedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a worker is only possible under rules without transactions. What it did is seen, also after it was upgraded."""
+    rng, state = random.Random(2), CellState(log.reader, CELL)
+    index = ConsumerIndex(state)
+    with monkeypatch.context() as older:
+        older.setattr(ALLOCATIONS, "fed", False)
+        older.setattr(module, "TransactionRequested", object)  # no rules have it
+        for _ in range(4):
+            check(index, state)
+            change(log, rng)
+    check(index, state)
+    change(log, rng)
+    check(index, state)
     index.close()
 
 
