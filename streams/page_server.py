@@ -30,17 +30,28 @@ def free_port(address: WebAddress) -> int:
 
     Raises UsageError if there is none.
     """
-    wanted = WEB_PORT if address.port is None else int(address.port)
-    for port in (wanted, 0) if address.port is None else (wanted,):
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        with contextlib.closing(socket.socket(family)) as probe:
+    for port in _ports(address):
+        with contextlib.closing(socket.socket(_family(address))) as probe:
             # As the server does: a port that was in use a moment ago counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind((address.host, port))
                 return int(probe.getsockname()[1])
-    raise UsageError(
-        f"this program cannot listen on the web address {address.host}:{wanted}",
+    raise _cannot_listen(address)
+
+
+def _ports(address: WebAddress) -> tuple[int, ...]:
+    """The ports to try, in this order; 0 is any free one."""
+    return (WEB_PORT, 0) if address.port is None else (int(address.port),)
+
+
+def _family(address: WebAddress) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
+
+
+def _cannot_listen(address: WebAddress) -> UsageError:
+    return UsageError(
+        f"this program cannot listen on the web address {address.host}:{_ports(address)[0]}",
         do="give another host and port (a worker: --web-host and --web-port, or --web-port off)",
     )
 
@@ -69,10 +80,20 @@ class PageServer(ThreadingHTTPServer):
 
     def __init__(self, address: WebAddress, page: Callable[[str], Page | None]) -> None:
         self.page = page
-        self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        super().__init__((address.host, free_port(address)), _Handler)
+        self.address_family = _family(address)
+        self._listen(address)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
         self._thread.start()
+
+    def _listen(self, address: WebAddress) -> None:
+        """Listen on the first port that can be had. None is looked for before: another process might take it meanwhile."""
+        for port in _ports(address):
+            try:
+                super().__init__((address.host, port), _Handler)
+            except OSError:
+                continue
+            return
+        raise _cannot_listen(address)
 
     @property
     def web_address(self) -> str:

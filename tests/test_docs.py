@@ -143,13 +143,15 @@ def test_programs_in_the_pages_run(session: tuple[DocSession, str]) -> None:
     (running.home / "request.json").write_text(block(page, "request.json"))
     found = json.loads(running.output("vacancy candidates --request request.json --json"))["candidates"]
     assert [{one["group"] for one in candidate["allocations"]} for candidate in found] == [{"", "a", "b"}]
-    for name, output in (
-        ("scheduler.py", r"\('(gpu|node)-1', \{'VCPU': 1, 'MEMORY_MB': 256\}\)"),
-        ("place.py", r"^20 placed$"),
-        ("query.py", r"^2 candidates\n0 nodes have 4,096 cores\nFalse$"),
+    for source, name, output in (
+        (page, "scheduler.py", r"\('(gpu|node)-1', \{'VCPU': 1, 'MEMORY_MB': 256\}\)"),
+        (page, "place.py", r"^20 placed$"),
+        (page, "query.py", r"^2 candidates\n0 nodes have 4,096 cores\nFalse$"),
+        (PAGES["docs/tracing.md"], "traced_scheduler.py", r"^placed$"),
+        (PAGES["docs/reference/metrics.md"], "scheduler_with_metrics.py", r"^placed$"),
     ):
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", block(page, name)],
+            [sys.executable, "-W", "error", "-c", block(source, name).replace("8000", "0")],
             capture_output=True,
             text=True,
             env=running.environment,
@@ -194,6 +196,7 @@ def test_every_program_is_run_by_a_test() -> None:
     ran = {
         *("scheduler.py", "place.py", "query.py", "fragmentation.py", "numa.py"),
         *("fpga_region.py", "fpga_region_syntax.py", "fpga_region_auditor.py", "test_fpga_region.py"),
+        *("traced_scheduler.py", "scheduler_with_metrics.py"),
     }
     assert {one.name for page in PAGES.values() for one in blocks(page) if one.kind == "python"} == ran
     assert block(PAGES["README.md"], "scheduler.py") == block(PAGES["docs/queries.md"], "scheduler.py")

@@ -7,6 +7,7 @@ timestamps, and the setting is changed at the end. Records keep the timestamps w
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -28,6 +29,8 @@ _UNBOUNDED: Final = str(2**63 - 2)
 marks a topic whose import has not ended."""
 
 _SENT_S: Final = 60.0
+_CHANGED_S: Final = 30.0
+_PAUSE_S: Final = 0.1
 
 
 class KafkaImport:
@@ -61,6 +64,11 @@ class KafkaImport:
             raise LogError("Kafka does not allow this", where=self._place.url, do=do)
         return {name: str(one["value"]) for name, one in found.items()}
 
+    def _is_stamped(self, admin: Any) -> bool:
+        """Whether the brokers stamp new records."""
+        found = self._described(admin)
+        return found.get(_TYPE) == "LogAppendTime" and found.get(_BOUND) != _UNBOUNDED
+
     def add(self, records: Sequence[Record]) -> None:
         """Append the next records of a partition. Raises `LogError` if one of them gets another offset."""
         with translated_errors(self._place.url):
@@ -91,8 +99,11 @@ class KafkaImport:
             translated_errors(self._place.url),
         ):
             admin.alter_configs([ConfigResource("topic", self._place.place, configs=changes)])
-            left = self._described(admin)
-        if left.get(_TYPE) != "LogAppendTime" or left.get(_BOUND) == _UNBOUNDED:
+            # The broker that is asked may learn of the change after the one that made it.
+            deadline = time.monotonic() + _CHANGED_S
+            while not (changed := self._is_stamped(admin)) and time.monotonic() < deadline:
+                time.sleep(_PAUSE_S)
+        if not changed:
             raise LogError(
                 "the topic has all records, but its settings cannot be changed",
                 where=self._place.url,

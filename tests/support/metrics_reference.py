@@ -47,15 +47,16 @@ _SCHEDULERS = """## Schedulers
 
 A scheduler is a library. Its metrics go into the registry of the process that it runs in, whatever serves or pushes that:
 
-```python
+```python scheduler_with_metrics.py
 from prometheus_client import start_http_server
 
 from vacancy.clients import Scheduler
 from vacancy.clients.metrics.scheduler_metrics import SchedulerMetrics
 
-start_http_server(8000)
+start_http_server(8000, addr="127.0.0.1")
 metrics = SchedulerMetrics()  # once in a process; `SchedulerMetrics(registry)` for another registry
-scheduler = Scheduler.from_settings(name="zone-1", metrics=metrics)
+with Scheduler.from_settings(name="zone-1", metrics=metrics) as scheduler:
+    print(scheduler.place("resources=VCPU:1").status)
 ```
 
 `scheduler` is the name of the scheduler, `class` a resource class or empty. `constraint` is the kind of the constraint that removed the
