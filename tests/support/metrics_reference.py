@@ -59,7 +59,7 @@ with Scheduler.from_settings(name="zone-1", metrics=metrics) as scheduler:
     print(scheduler.place("resources=VCPU:1").status)
 ```
 
-`scheduler` is the name of the scheduler, `class` a resource class or empty. `constraint` is the kind of the constraint that removed the
+`scheduler` is the name of the scheduler, `class` a resource class, empty, or `(others)` beyond the first 64. `constraint` is the kind of the constraint that removed the
 last node: `resources`, `exact`, `trait`, `aggregate`, `open`, `heard`, `taint` and so on, as the JSON of `vacancy candidates` has them;
 `none`: there are no nodes; `own claims`: claims of the scheduler had taken what was free. Requests that ask for the same are explained once in 10 s.
 
