@@ -133,7 +133,8 @@ def test_what_goes_wrong_is_on_the_page_without_a_reload(
         assert "stands still" in page.inner_text("#announced")
         assert page.evaluate("globalThis.moved ?? 0") < 0.02
         assert visitor.complaints == []
-        visitor.close()
+    page.wait_for_selector("#strip >> text=does not answer")  # the server has ended
+    visitor.close()
     fleet.close()
 
 
