@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import JsonValue, ValidationError
@@ -24,10 +23,10 @@ from vacancy.placement_api.backend import (
     ConsumerChange,
     InvalidTransaction,
     Inventory,
-    Provider,
     Rejection,
     Transaction,
 )
+from vacancy.placement_api.cell_objects import consumer_of, provider_of, time_of
 from vacancy.placement_api.names import shown_uuid
 from vacancy.placement_api.view import View
 from vacancy.projections.reader.store_reader import StoreReader
@@ -151,8 +150,8 @@ class _TablesView(View):
         if self._names_changed:
             self._names_changed = False
             self.set_names(
-                {one.name: _time(one.created_ms) for one in self._state.custom_classes()},
-                {one.name: _time(one.created_ms) for one in self._state.custom_traits()},
+                {one.name: time_of(one.created_ms) for one in self._state.custom_classes()},
+                {one.name: time_of(one.created_ms) for one in self._state.custom_traits()},
             )
 
     def _load_all(self) -> None:
@@ -171,7 +170,7 @@ class _TablesView(View):
                 self.remove_provider(uuid)
             self._used.pop(uuid, None)
             return
-        self.put_provider(self._provider(state))
+        self.put_provider(provider_of(state, self.ids.shown))
         self._used[uuid] = {name: one.used for name, one in state.inventories.items() if one.used}
 
     def used(self, uuid: str) -> Mapping[str, int]:
@@ -188,42 +187,8 @@ class _TablesView(View):
         found = self.index.of_project(project)
         return (self._consumer(one) for one in found if not user or one.user == user)
 
-    def _provider(self, state: ProviderState) -> Provider:
-        shown = self.ids.shown
-        changed = _time(state.changed_ms)
-        return Provider(
-            uuid=shown(state.id),
-            name=state.name,
-            generation=state.generation,
-            root=shown(state.root),
-            parent=None if state.parent is None else shown(state.parent),
-            inventories={
-                name: Inventory(
-                    *(one.total, one.reserved, one.min_unit, one.max_unit, one.step_size),
-                    allocation_ratio=float(one.allocation_ratio),
-                    created_at=changed,
-                )
-                for name, one in state.inventories.items()
-            },
-            traits=frozenset(state.traits),
-            aggregates=tuple(map(shown, state.aggregates)),
-            created_at=_time(state.created_ms),
-            updated_at=changed,
-        )
-
     def _consumer(self, state: ConsumerState) -> Consumer:
-        return Consumer(
-            uuid=self.ids.shown(state.id),
-            generation=state.generation,
-            project=state.project,
-            user=state.user,
-            consumer_type=None if state.consumer_type == model.UNKNOWN_TYPE else state.consumer_type,
-            allocations={self.ids.shown(provider): held for provider, held in state.allocations.items()},
-        )
-
-
-def _time(milliseconds: int) -> datetime | None:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+        return consumer_of(state, self.ids.shown)
 
 
 # -- a transaction as the log's event -------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 from vacancy.clients.runtime.folded_log import RecordRefused
-from vacancy.clients.transactions import CellState, ConsumerState, ProviderState, TransactionClient
+from vacancy.clients.transactions import CellState, TransactionClient
 from vacancy.clients.transactions.client import LATE, TransactionOutcome
-from vacancy.placement_api.backend import ABSENT, Consumer, Inventory, Provider
+from vacancy.placement_api.backend import ABSENT
+from vacancy.placement_api.cell_objects import consumer_of, provider_of
 from vacancy.placement_api.names import shown_uuid
 from vacancy.placement_api.transfer.deployment import Deployment
 from vacancy.placement_api.transfer.endpoint import Progress, Refusal
@@ -249,46 +250,16 @@ def _consumer_change(step: ConsumerStep) -> ConsumerChange:
 def read_cell(state: CellState) -> Deployment:
     """What a cell has, as its reader sees it now. Ids that are no uuids are shown as the API shows them."""
     states = list(state.providers())
-    consumers = (_consumer(one) for one in state.consumers())
+    consumers = (consumer_of(one, shown_uuid) for one in state.consumers())
     usages = {
         shown_uuid(one.id): used
         for one in states
         if (used := {name: what.used for name, what in one.inventories.items() if what.used})
     }
     return Deployment(
-        {shown_uuid(one.id): _provider(one) for one in states},
+        {shown_uuid(one.id): provider_of(one, shown_uuid) for one in states},
         {one.uuid: one for one in consumers},
         tuple(one.name for one in state.custom_classes()),
         tuple(one.name for one in state.custom_traits()),
         usages,
-    )
-
-
-def _provider(one: ProviderState) -> Provider:
-    return Provider(
-        uuid=shown_uuid(one.id),
-        name=one.name,
-        generation=one.generation,
-        root=shown_uuid(one.root),
-        parent=None if one.parent is None else shown_uuid(one.parent),
-        inventories={
-            name: Inventory(
-                *(what.total, what.reserved, what.min_unit, what.max_unit, what.step_size),
-                allocation_ratio=float(what.allocation_ratio),
-            )
-            for name, what in one.inventories.items()
-        },
-        traits=frozenset(one.traits),
-        aggregates=tuple(map(shown_uuid, one.aggregates)),
-    )
-
-
-def _consumer(one: ConsumerState) -> Consumer:
-    return Consumer(
-        uuid=shown_uuid(one.id),
-        generation=one.generation,
-        project=one.project,
-        user=one.user,
-        consumer_type=None if one.consumer_type == UNKNOWN_TYPE else one.consumer_type,
-        allocations={shown_uuid(provider): dict(held) for provider, held in one.allocations.items()},
     )
