@@ -96,34 +96,11 @@ def run_worker(
         )
     stop_signal: StopSignal = SimpleQueue() if stop is None else stop
     with forward_signals(stop_signal), returning_memory():
-        if parse_log_url(log_url).scheme == "kafka":
-            _run_faust(
-                *(
-                    log_url,
-                    store,
-                    client_settings,
-                    on_ready,
-                    stop_signal,
-                    web,
-                    before_opening,
-                    digest_interval,
-                ),
-                tracing,
-            )
-        else:
-            _run_embedded(
-                *(
-                    log_url,
-                    store,
-                    client_settings,
-                    on_ready,
-                    stop_signal,
-                    web,
-                    before_opening,
-                    digest_interval,
-                ),
-                tracing,
-            )
+        run = _run_faust if parse_log_url(log_url).scheme == "kafka" else _run_embedded
+        run(
+            *(log_url, store, client_settings, on_ready, stop_signal, web, before_opening, digest_interval),
+            tracing,
+        )
 
 
 def _run_faust(
