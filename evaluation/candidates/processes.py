@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,18 @@ def free_ports(count: int) -> list[int]:
             one.bind(("127.0.0.1", port))
             found.add(port)
     return list(found)
+
+
+def answers_http(port: int) -> bool:
+    """Whether a server on a port of 127.0.0.1 answers a request for its root with 200."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        with contextlib.suppress(OSError, HTTPException):
+            connection.request("GET", "/")
+            return connection.getresponse().status == 200
+        return False
+    finally:
+        connection.close()
 
 
 class StoreProcess:

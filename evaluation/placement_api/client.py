@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http.client import HTTPConnection
-from typing import Any, NamedTuple
+from typing import Any
+
+from evaluation.candidates.placement.http import Answer
 
 HEADERS: Mapping[str, str] = {
     "x-auth-token": "admin",
@@ -16,19 +18,6 @@ HEADERS: Mapping[str, str] = {
     "connection": "close",
 }
 _TIMEOUT_S = 120.0
-
-
-class Answer(NamedTuple):
-    """The status and the JSON body of an answer."""
-
-    status: int
-    body: Any
-
-    @property
-    def code(self) -> str:
-        """The code of the first error in the body."""
-        errors = self.body.get("errors", [{}]) if isinstance(self.body, dict) else [{}]
-        return str(errors[0].get("code", ""))
 
 
 class ApiClient:
@@ -51,7 +40,7 @@ class ApiClient:
     def must(self, method: str, path: str, body: Any = None) -> Any:
         """The body of a successful answer. Raises `RuntimeError` for any other one."""
         answer = self.ask(method, path, body)
-        if answer.status >= 300:
+        if not answer.ok:
             raise RuntimeError(f"{method} {path} was answered {answer.status}: {answer.body}")
         return answer.body
 

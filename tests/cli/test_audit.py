@@ -63,8 +63,8 @@ def test_what_is_held_and_does_not_run_is_released(vacancy: Vacancy) -> None:
     assert (held["consumer"], held["node"], held["left_ms"]) == ("vm-2", "n1", 0)
     (running,) = found["running_not_held"]
     assert (running["consumer"], running["held_on"]) == ("by-hand", [])
-    told = vacancy.run_shared("audit", *NO_GRACE, "--heal", "--dry-run").out
-    assert f"would release vm-2 (claim {held['claim']})" in told
+    output = vacancy.run_shared("audit", *NO_GRACE, "--heal", "--dry-run").out
+    assert f"would release vm-2 (claim {held['claim']})" in output
     assert len(audited(vacancy, 9, *NO_GRACE)["held_not_running"]) == 1
     then = point_text({int(p): offset for p, offset in vacancy.json("digest")["position"].items()})
     healed = audited(vacancy, 9, *NO_GRACE, "--heal")
@@ -152,8 +152,10 @@ def test_rules_before_version_5_have_no_such_lists(tmp_path: Path) -> None:
         log_of_version(4, f"sqlite://{tmp_path}/log.db")
         file = report(tmp_path, "n1")
         (tmp_path / "running").write_text('["vm-1"]')
-        told = vacancy.run_shared("publish", "--once", "--file", file, "--running", tmp_path / "running").err
-        assert "needs rules version 5, and this log follows version 4" in told
+        output = vacancy.run_shared(
+            "publish", "--once", "--file", file, "--running", tmp_path / "running"
+        ).err
+        assert "needs rules version 5, and this log follows version 4" in output
         vacancy("replay")
         assert vacancy.json("status")["partitions"][0]["dead_letters"] == 0
 
@@ -175,5 +177,5 @@ def test_a_file_that_is_no_list_is_an_error(vacancy: Vacancy) -> None:
     file = vacancy.home / "running"
     for content in ("[1]", "[", "a" * 300):
         file.write_text(content)
-        told = vacancy.fails(2, "publish", "--once", "--file", vacancy.home / "n1.json", "--running", file)
-        assert str(file) in told
+        output = vacancy.fails(2, "publish", "--once", "--file", vacancy.home / "n1.json", "--running", file)
+        assert str(file) in output

@@ -26,6 +26,8 @@ from vacancy.ui.server import make_app
 from vacancy.ui.site import Site, SiteOptions
 
 PARTITIONS = 2
+NEVER_S = 1e9
+"""When a node counts as silent: never, also where the tests take minutes."""
 HOSTILE = '<script>globalThis.taken=1</script><img src=x onerror="globalThis.taken=1">'
 NODE = "big"
 """A node with two NUMA cells and a device."""

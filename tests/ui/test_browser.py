@@ -7,11 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.support.ui_site import HOSTILE, NODE, Fleet, served
+from tests.support.ui_site import NEVER_S, NODE, Fleet, served
 from tests.ui.browser import Visitor, chromium
-
-NEVER_S = 1e9
-"""When a node counts as silent: never, also where the tests take minutes."""
 
 VIEWS = {
     "fleet": "fleet",
@@ -25,24 +22,6 @@ VIEWS = {
     "log": "log",
     "error": "node?id=nobody",
 }
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    made = Fleet(tmp_path_factory.mktemp("ui"))
-    made.claim("pinned", {"NUMA_CELL": {"pinned": 2}, "PCI_DEVICE": 1}, f"{NODE}:numa1")
-    made.claim("web-1", {"VCPU": 4}, consumer_type="<b>" + HOSTILE[:40])
-    made.disable("node-00003", HOSTILE)
-    made.refused()
-    made.fold()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def address(fleet: Fleet) -> Iterator[str]:
-    with served(fleet, silent_s=NEVER_S) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,12 @@ import struct
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.support.ui_site import HOSTILE, NODE, Fleet, served
+from tests.support.ui_site import NEVER_S, NODE, Fleet, served
 from vacancy.clients.inspection.lookup import show_provider
 from vacancy.clients.past.points import point_text
 from vacancy.projections.reader.store_reader import StoreReader
@@ -22,24 +21,6 @@ from vacancy.ui.nodes import FleetNodes
 
 WAIT_S = 90.0
 VIEWS = ("fleet", "request", "status", "dead-letters", "log", f"node?id={NODE}", "consumer?id=pinned")
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    made = Fleet(tmp_path_factory.mktemp("ui"))
-    made.claim("pinned", {"NUMA_CELL": {"pinned": 2}, "PCI_DEVICE": 1}, f"{NODE}:numa1")
-    made.claim("web-1", {"VCPU": 4}, consumer_type="<b>" + HOSTILE[:40])
-    made.disable("node-00003", HOSTILE)
-    made.refused()
-    made.fold()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def address(fleet: Fleet) -> Iterator[str]:
-    with served(fleet, silent_s=1e9) as found:
-        yield found
 
 
 def get(address: str, headers: dict[str, str] | None = None) -> tuple[int, bytes, Any]:
@@ -258,7 +239,7 @@ def test_what_is_wrong_is_in_the_strip(fleet: Fleet) -> None:
     with StoreReader(fleet.settings.store, fleet.registry) as reader:
         ends = dict(fleet.log.end())
         nodes = FleetNodes(reader)
-        watch = HealthWatch(reader, nodes, silent_s=1e9)
+        watch = HealthWatch(reader, nodes, silent_s=NEVER_S)
         found = watch.look(ends, 100.0)
         assert {one.kind for one in found.problems} == {"dead-letters"}
         assert all(one.lag == 0 and one.state == "ok" for one in found.partitions)

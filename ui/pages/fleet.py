@@ -56,7 +56,7 @@ async def page(site: Site, ask: Ask) -> Page:
 
 
 async def payload(site: Site, ask: Ask, begin: Callable[[Tables, str], None]) -> bytes:
-    """The bytes for the heat map. `begin` is told when the nodes are of now (`Live.begin`)."""
+    """The bytes for the heat map. `begin` is called when the nodes are of now (`Live.begin`)."""
     group = _group(site, ask)
 
     def read(tables: Tables) -> bytes:

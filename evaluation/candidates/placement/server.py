@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
 from evaluation.candidates.candidate import Setting
 from evaluation.candidates.placement.mariadb import MariadbServer
-from evaluation.candidates.processes import StoreProcess, free_ports
+from evaluation.candidates.processes import StoreProcess, answers_http, free_ports
 
 # pyuwsgi is uWSGI as a Python extension. It starts its workers with the name of a program.
 _UWSGI: Final = "import sys, pyuwsgi; sys.argv[0] = 'uwsgi'; pyuwsgi.run()"
@@ -117,7 +115,7 @@ class PlacementServer:
         self._api = StoreProcess(
             "Placement", self._command(), self._directory / "placement.log", environment=environment
         )
-        self._api.wait_until(self._serves, _START_S)
+        self._api.wait_until(lambda: answers_http(self.port), _START_S)
 
     def stop(self) -> None:
         """Stop the API with SIGTERM, then the database."""
@@ -144,13 +142,3 @@ class PlacementServer:
             *("--processes", str(self._profile.processes), "--threads", str(self._profile.threads)),
             *self._profile.options,
         ]
-
-    def _serves(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            with contextlib.suppress(OSError, HTTPException):
-                connection.request("GET", "/")
-                return connection.getresponse().status == 200
-            return False
-        finally:
-            connection.close()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
-from evaluation.candidates.processes import StoreProcess, free_ports
+from evaluation.candidates.processes import StoreProcess, answers_http, free_ports
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.runtime.worker_process import WorkerProcess
 
@@ -54,7 +52,7 @@ class VacancyApiServer:
         self._api = StoreProcess(
             "vacancy placement serve", command, self.directory / "api.log", environment=_ENVIRONMENT
         )
-        self._api.wait_until(self._serves, _START_S)
+        self._api.wait_until(lambda: answers_http(self.port), _START_S)
 
     def start_worker(self) -> None:
         """Start the worker, and wait until it has folded what is in the log."""
@@ -74,13 +72,3 @@ class VacancyApiServer:
             self._api.stop()
             self._api = None
         self.kill_worker()
-
-    def _serves(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            with contextlib.suppress(OSError, HTTPException):
-                connection.request("GET", "/")
-                return connection.getresponse().status == 200
-            return False
-        finally:
-            connection.close()
