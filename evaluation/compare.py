@@ -15,7 +15,7 @@ from pathlib import Path
 
 from evaluation.candidates import registry
 from evaluation.comparison_run import BUDGET_S, ComparisonOptions, load_comparison, run_comparison
-from evaluation.reporting.comparison import HARM, VACANCY, Comparison, harm
+from evaluation.reporting.comparison import HARM, Comparison, harm, is_vacancy
 from evaluation.reporting.comparison_plots import comparison_plots
 from evaluation.reporting.comparison_text import comparison_text
 from evaluation.reporting.page import html_page
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def exit_code(comparison: Comparison) -> int:
     """`EXIT_HARM` if vacancy did harm, or a scenario failed with any candidate."""
-    counts = harm([one for one in comparison.results if one.candidate.startswith(VACANCY)])
+    counts = harm([one for one in comparison.results if is_vacancy(one.candidate)])
     harmed = any(found[name] for found in counts.values() for name in HARM)
     return EXIT_HARM if harmed or comparison.failed else 0
 

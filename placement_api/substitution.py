@@ -1,7 +1,7 @@
 """Puts this package's modules in the place of Placement's state layer, when Placement is imported.
 
 `install` adds a finder to `sys.meta_path`. `import placement.objects.trait` then gives
-`vacancy.placement_api.objects.trait`. Two modules stay Placement's own, with some of their functions replaced
+`vacancy.placement_api.objects.trait`. Three modules stay Placement's own, with some of their names replaced
 (`PATCHED`). Nothing of Placement is edited or copied.
 """
 
@@ -41,11 +41,15 @@ PATCHED: Mapping[str, tuple[str, ...]] = {
         "get_usages_by_provider_trees",
     ),
     "placement.objects.allocation_candidate": ("_provider_ids_from_root_ids",),
+    "placement.util": (),
 }
 """Placement's module -> its functions that ask SQL; `candidate_queries` has one of the same name for each."""
 
-EXTENDED: Mapping[str, str] = {"placement.objects.allocation_candidate": f"{OURS}.limited_search"}
-"""Placement's module -> the module whose `install` puts something before one of its functions."""
+EXTENDED: Mapping[str, str] = {
+    "placement.objects.allocation_candidate": f"{OURS}.limited_search",
+    "placement.util": f"{OURS}.schema_validation",
+}
+"""Placement's module -> the module whose `install` changes something else in it."""
 
 UPSTREAM_RELEASE = "16"
 """The first number of the release of openstack-placement that these modules were written for."""

@@ -7,15 +7,13 @@ that `VACANCY_CONFIG` names), everything else from `placement.conf`.
 from __future__ import annotations
 
 from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.placement_api import DEFAULT_CELL
 from vacancy.placement_api.application import Application
 from vacancy.placement_api.backend import Backend
 from vacancy.placement_api.log_backend import LogBackend
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.streams.log import open_log
 from vacancy.streams.settings import Settings, load_settings
-
-DEFAULT_CELL = "default"
-"""The cell that an API serves if the settings name none."""
 
 
 def open_backend(settings: Settings) -> Backend:

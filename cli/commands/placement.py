@@ -83,8 +83,8 @@ def serve_(
     placement.conf there is no authentication, so it listens on the loopback address unless --host says otherwise.
     """
     context = CommandContext(log=log, store=store, cell=cell, config=config, kafka=kafka)
+    from vacancy.placement_api import DEFAULT_CELL
     from vacancy.placement_api.server import prepare, serve
-    from vacancy.placement_api.wsgi import DEFAULT_CELL
 
     prepare(placement_config)
     context.open_reader(with_view=False).close()
@@ -209,8 +209,8 @@ def _check_installed() -> None:
 @contextmanager
 def _cell(context: CommandContext) -> Iterator[Cell]:
     """The cell that the settings name."""
+    from vacancy.placement_api import DEFAULT_CELL
     from vacancy.placement_api.transfer.cell import Cell
-    from vacancy.placement_api.wsgi import DEFAULT_CELL
 
     with context.open_log(to_write=True) as log, context.open_reader(with_view=False) as reader:
         yield Cell(log, reader, context.settings.cell or DEFAULT_CELL)

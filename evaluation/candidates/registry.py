@@ -19,6 +19,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "copies": "copies.store:Copies",
         "placement-gate": "placement.store:PlacementAsInGate",
         "placement-best": "placement.store:PlacementAtBest",
+        "placement-on-vacancy": "vacancy_api.store:PlacementOnVacancy",
         "etcd": "etcd.store:EtcdCandidate",
         "cassandra": "cassandra.store:CassandraCandidate",
     }

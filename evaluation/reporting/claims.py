@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from evaluation.reporting.comparison import HARM, VACANCY, Comparison, harm, number_text
+from evaluation.reporting.comparison import HARM, Comparison, harm, is_vacancy, number_text
 from evaluation.scenarios.result import Figure, ScenarioResult
 
 NODES: Final = 10_000
@@ -135,7 +135,7 @@ def _large(comparison: Comparison) -> Claim:
 
 def _harm(comparison: Comparison) -> Claim:
     text = "In every scenario vacancy overcommits nothing, loses nothing and doubles nothing."
-    counts = harm([one for one in comparison.results if one.candidate.startswith(VACANCY)])
+    counts = harm([one for one in comparison.results if is_vacancy(one.candidate)])
     if not counts:
         return Claim(text, "", "not measured")
     sums = {name: sum(one[name] for one in counts.values()) for name in HARM}

@@ -9,11 +9,15 @@ from typing import Any
 from evaluation.candidates.candidate import About, Setting
 from evaluation.scenarios.result import Conditions, Figure, ScenarioResult
 
-VACANCY = "vacancy"
-"""Candidates whose names start with this are vacancy."""
+_VACANCY = "vacancy"
 
 HARM = ("overcommitted", "lost", "doubled")
 """Counts that must be 0."""
+
+
+def is_vacancy(candidate: str) -> bool:
+    """Whether a candidate is a kind of vacancy: with its own client, or behind Placement's API. Their names say so."""
+    return _VACANCY in candidate
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,9 @@ def advantages(comparison: Comparison) -> Iterator[Advantage]:
         found = [
             one
             for result in comparison.of(scenario)
-            if not result.candidate.startswith(VACANCY)
+            if not is_vacancy(result.candidate)
             for other in comparison.of(scenario)
-            if other.candidate.startswith(VACANCY)
+            if is_vacancy(other.candidate)
             and conditions_key(other.conditions) == conditions_key(result.conditions)
             for one in _advantages_over(result, other)
         ]
@@ -171,7 +175,7 @@ def harm(results: Sequence[ScenarioResult]) -> dict[str, dict[str, int]]:
 
 def reference(comparison: Comparison) -> str | None:
     """The kind of vacancy that ratios refer to: on one broker, or the first that ran."""
-    kinds = [name for name in comparison.candidates if name.startswith(VACANCY)]
+    kinds = [name for name in comparison.candidates if is_vacancy(name)]
     if not kinds:
         return None
     return "vacancy-kafka-1" if "vacancy-kafka-1" in kinds else kinds[0]

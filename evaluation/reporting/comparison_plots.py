@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from evaluation.reporting.comparison import VACANCY, Comparison
+from evaluation.reporting.comparison import Comparison, is_vacancy
 from evaluation.reporting.plots import Series, bar_plot, line_plot
 from evaluation.scenarios.result import Figure, ScenarioResult
 
@@ -60,7 +60,7 @@ def _bars(points: Sequence[Point]) -> str:
     if any(len(one.runs) > 1 for one in firsts):
         low, high = [min(one.runs) for one in firsts], [max(one.runs) for one in firsts]
     series = [Series("median", names, [one.median for one in firsts], low, high)]
-    marked = [name for name in names if name.startswith(VACANCY)]
+    marked = [name for name in names if is_vacancy(name)]
     return bar_plot(series, y=_label(points), log_y=_is_wide(points), marked=marked)
 
 
@@ -73,7 +73,7 @@ def _lines(points: Sequence[Point], axis: str) -> str:
                 name,
                 [_value(p, axis) for p in mine],
                 [p[1].median for p in mine],
-                dashed=not name.startswith(VACANCY),
+                dashed=not is_vacancy(name),
             )
         )
     return line_plot(

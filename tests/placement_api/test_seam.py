@@ -153,11 +153,49 @@ def test_exactly_the_functions_that_ask_sql_are_replaced(module: str) -> None:
 def test_the_substitution_is_in_force_and_no_sql_is_used() -> None:
     script = (
         "from vacancy.placement_api import substitution; substitution.install()\n"
-        "from placement import db_api, deploy\n"
+        "from placement import db_api, deploy, util\n"
         "from placement.objects import trait, research_context\n"
         "assert db_api.__name__ == 'vacancy.placement_api.db_api', db_api\n"
         "assert trait.__name__ == 'vacancy.placement_api.objects.trait', trait\n"
+        "from vacancy.placement_api.schema_validation import KeptValidators\n"
+        "assert isinstance(util.jsonschema, KeptValidators)\n"
         "assert research_context.get_sharing_providers.__module__ == 'vacancy.placement_api.candidate_queries'\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_schemas_are_checked_where_kept_validators_stand_in() -> None:
+    """`schema_validation` stands in for the name `jsonschema` in `placement.util`. It must be how requests are checked there."""
+    used: dict[str, set[str]] = {}
+    for path in kept_modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "jsonschema"
+            ):
+                used.setdefault(str(path.relative_to(UPSTREAM)), set()).add(node.attr)
+    expected = {
+        "util.py": {"FormatChecker", "ValidationError", "validate"},
+        "handlers/trait.py": {"ValidationError", "validate"},
+    }
+    assert used == expected, (
+        f"Placement uses jsonschema in another way: {used}; look whether placement_api/schema_validation.py still stands in for it"
+    )
+
+
+def test_schemas_are_constants() -> None:
+    """Kept validators are found by the identity of a schema: one that is made for each request would get a new one each time."""
+    made = [
+        f"{path.relative_to(UPSTREAM)}:{call.lineno}"
+        for path in kept_modules()
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef)
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("extract_json", "validate_query_params")
+        and not isinstance(call.args[1], ast.Name | ast.Attribute)
+    ]
+    assert made == [], "these schemas are not constants of a module"

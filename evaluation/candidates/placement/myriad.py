@@ -37,7 +37,7 @@ Parameters = dict[str, Any]
 # -- the fleet as rows --------------------------------------------------------------------------------------------------
 
 
-class _Provider:
+class MyriadProvider:
     """A provider of a tree: its inventories, traits and aggregates."""
 
     def __init__(self, name: str, parent: str | None, root: str, inventories: Mapping[str, int]) -> None:
@@ -47,16 +47,22 @@ class _Provider:
         self.aggregates: list[str] = []
 
 
-def _tree(host: Host) -> Iterator[_Provider]:
-    root = _Provider(host.name, None, host.name, host.totals)
+def myriad_providers(fleet: MyriadFleet) -> list[MyriadProvider]:
+    """The providers of all hosts, each after its parent, and the shared disks."""
+    providers = [one for host in fleet.hosts for one in _tree(host)]
+    return providers + [_pool(name, free) for name, free in fleet.pools.items()]
+
+
+def _tree(host: Host) -> Iterator[MyriadProvider]:
+    root = MyriadProvider(host.name, None, host.name, host.totals)
     root.traits = [*host.traits, _version_trait(host.hypervisor)]
     root.aggregates = [*host.aggregates, *([host.pool] if host.pool else [])]
     yield root
     for number, cell in enumerate(host.cells):
         name = f"{host.name}_n{number}"
-        yield _Provider(name, host.name, host.name, {"PCPU": cell.cpus, "MEMORY_MB": cell.memory_mb})
+        yield MyriadProvider(name, host.name, host.name, {"PCPU": cell.cpus, "MEMORY_MB": cell.memory_mb})
         for at, device in enumerate(cell.devices):
-            one = _Provider(f"{name}_d{at}", name, host.name, {"PGPU": 1})
+            one = MyriadProvider(f"{name}_d{at}", name, host.name, {"PGPU": 1})
             one.traits = [
                 _product_trait(device.vendor, device.product),
                 _memory_trait(device.memory_mb),
@@ -64,18 +70,18 @@ def _tree(host: Host) -> Iterator[_Provider]:
             ]
             yield one
         for gpu in cell.gpus:
-            one = _Provider(gpu.name, name, host.name, {"CUSTOM_GPU_MILLI": gpu.milli})
+            one = MyriadProvider(gpu.name, name, host.name, {"CUSTOM_GPU_MILLI": gpu.milli})
             one.traits = [f"CUSTOM_{gpu.model}"]
             yield one
         for nic in cell.nics:
             card = {"NET_BW_EGR_KILOBIT_PER_SEC": nic.kilobits, "SRIOV_NET_VF": nic.functions}
-            one = _Provider(nic.name, name, host.name, card)
+            one = MyriadProvider(nic.name, name, host.name, card)
             one.traits = [_network_trait(nic.network)]
             yield one
 
 
-def _pool(name: str, free: int) -> _Provider:
-    pool = _Provider(name, None, name, {"DISK_GB": free})
+def _pool(name: str, free: int) -> MyriadProvider:
+    pool = MyriadProvider(name, None, name, {"DISK_GB": free})
     pool.traits, pool.aggregates = ["MISC_SHARES_VIA_AGGREGATE"], [name]
     return pool
 
@@ -102,8 +108,7 @@ def _network_trait(network: str) -> str:
 
 async def load(port: int, database: MariadbServer, fleet: MyriadFleet) -> None:
     """Load a fleet. The first resident is made through the API, which makes the project, the user and the type of consumer."""
-    providers = [one for host in fleet.hosts for one in _tree(host)]
-    providers += [_pool(name, free) for name, free in fleet.pools.items()]
+    providers = myriad_providers(fleet)
     api = PlacementApi(port)
     known = set((await api.must("GET", "/traits"))["traits"])
     for trait in sorted({trait for one in providers for trait in one.traits} - known):
@@ -122,7 +127,7 @@ async def load(port: int, database: MariadbServer, fleet: MyriadFleet) -> None:
             cursor.execute(f"ANALYZE TABLE {table}")
 
 
-def _insert_providers(cursor: Any, providers: Sequence[_Provider]) -> dict[str, int]:
+def _insert_providers(cursor: Any, providers: Sequence[MyriadProvider]) -> dict[str, int]:
     """Insert trees and all that belongs to them. Returns the number of each provider."""
     cursor.execute("SELECT COALESCE(MAX(id), 0) FROM resource_providers")
     ids = {one.name: number for number, one in enumerate(providers, cursor.fetchone()[0] + 1)}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
 from evaluation.candidates.processes import StoreProcess, answers_http, free_ports
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.runtime.worker_process import WorkerProcess
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import VacancyError
+from vacancy.streams.log import open_log
 
 PROCESSES: Final = 4
 _START_S: Final = 300.0
@@ -59,6 +63,20 @@ class VacancyApiServer:
         self._worker = WorkerProcess(self.url, self.store)
         self._worker.start()
         self._worker.wait_ready(_START_S)
+
+    def wait_caught_up(self) -> None:
+        """Wait until the worker has folded all that is in the log. Raises `VacancyError` if that takes too long."""
+        until = time.monotonic() + _START_S
+        with (
+            open_log(self.url) as log,
+            StoreReader(self.store, installed_registry(), with_view=False) as reader,
+        ):
+            ends = log.end()
+            while any(reader.position.get(partition, 0) < end for partition, end in ends.items()):
+                if time.monotonic() > until:
+                    raise VacancyError("the store does not catch up", where=str(self.store))
+                time.sleep(0.01)
+                reader.catch_up()
 
     def kill_worker(self) -> None:
         """End the worker with SIGKILL."""
