@@ -58,6 +58,7 @@ explore: $(VENV)/.dev
 	VACANCY_FUZZ_DAMAGES=120 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_damage_at_rest.py tests/fuzz/test_damage_in_use.py tests/fuzz/test_damage_of_kafka.py
 	VACANCY_LIVE_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/live/test_live_killed.py
 	VACANCY_PLACEMENT_BACKENDS=placement,kafka,memory $(BIN)/pytest -q -s --timeout 0 tests/placement_api/test_gabbi.py
+	$(BIN)/python -m tests.placement_api.client_suites
 	VACANCY_PLACEMENT_REQUESTS=10000 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_differential.py
 	VACANCY_PLACEMENT_BRIMS=100 VACANCY_PLACEMENT_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_serve.py tests/placement_api/test_killed.py
 	VACANCY_PLACEMENT_BAD_S=600 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_bad_input.py

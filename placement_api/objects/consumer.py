@@ -64,7 +64,11 @@ class Consumer:
         known[self.uuid] = self
 
     def update(self) -> None:
-        """Does nothing: `replace_all` writes project, user and type with the allocations."""
+        """Changes project, user and type of a consumer that this request created. `replace_all` writes those of any other."""
+        known = created_here(self._context).consumers.get(self.uuid)
+        if known is not None:
+            known.project, known.user = self.project, self.user
+            known.consumer_type_id = self.consumer_type_id
 
     def increment_generation(self) -> None:
         self.generation += 1

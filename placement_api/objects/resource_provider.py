@@ -132,7 +132,10 @@ class ResourceProvider:
         self._context.rc_cache.id_from_string(inventory.resource_class)
         now = self._inventories()
         if inventory.resource_class in now:
-            raise db_exc.DBDuplicateEntry(columns=["resource_provider_id", "resource_class_id"])
+            raise db_exc.DBDuplicateEntry(
+                columns=["resource_provider_id", "resource_class_id"],
+                inner_exception=f"resource provider {self.uuid} has an inventory of {inventory.resource_class} already",
+            )
         self._write_inventories({**now, inventory.resource_class: inv_obj.to_row(inventory)})
 
     def update_inventory(self, inventory: Any) -> None:

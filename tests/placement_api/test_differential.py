@@ -21,6 +21,10 @@ CLASSES = ("VCPU", "MEMORY_MB", "CUSTOM_GOLD", "CUSTOM_IRON", "CUSTOM_NOBODY")
 TRAITS = ("HW_CPU_X86_AVX", "MISC_SHARES_VIA_AGGREGATE", "CUSTOM_A", "CUSTOM_B", "CUSTOM_NOBODY")
 VERSIONS = ("1.10", "1.12", "1.18", "1.19", "1.27", "1.28", "1.34", "1.37", "1.38", "1.39")
 Request = tuple[str, str, Any, str]
+TAKEN = re.compile(
+    r"(?s)Update conflict: (\(sqlite3\.IntegrityError\)|resource provider \S+ has an inventory of).*"
+)
+"""An inventory that is there already: Placement answers with the text of its SQL."""
 
 
 class Requests:
@@ -201,6 +205,8 @@ def comparable(found: Any) -> Any:
         isinstance(found, str) and "Conflicting resource provider" in found
     ):  # uuid or name, where both are taken
         return "Conflicting resource provider"
+    if isinstance(found, str) and TAKEN.search(found):
+        return TAKEN.sub("", found)
     if isinstance(found, str) and ", " in found:  # names of several classes, in the order of a set
         return sorted(re.split(r"[, ']+", found))
     return found
