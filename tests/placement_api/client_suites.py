@@ -73,7 +73,7 @@ def make_environment(directory: Path) -> Path:
 
 
 def run(suite: Suite, programs: Path) -> bool:
-    """Prints how many tests pass, and what is wrong with the others."""
+    """Prints how many tests pass, and shows why the others do not."""
     # One of the tests starts `openstack`, and nova's would have eventlet replace modules that are loaded already.
     environment = {
         **os.environ,

@@ -44,14 +44,18 @@ class Client:
         self, consumer: str, status: int = 204, generation: int | None = None, **amounts: int
     ) -> None:
         providers = {"a": self.a, "b": self.b}
-        body = {
-            "allocations": {providers[name]: {"resources": {"VCPU": used}} for name, used in amounts.items()},
+        body = self.claim(generation, {providers[name]: used for name, used in amounts.items()})
+        self.ask(status, "PUT", f"/allocations/{consumer}", body)
+
+    def claim(self, generation: int | None, amounts: dict[str, int]) -> dict[str, Any]:
+        """What a consumer is to hold: provider -> VCPU."""
+        return {
+            "allocations": {uuid: {"resources": {"VCPU": used}} for uuid, used in amounts.items()},
             "consumer_generation": generation,
             "consumer_type": "INSTANCE",
             "project_id": "p",
             "user_id": "u",
         }
-        self.ask(status, "PUT", f"/allocations/{consumer}", body)
 
 
 @pytest.fixture
@@ -78,6 +82,36 @@ def test_an_inventory_raises_the_generation_also_when_it_is_identical(client: Cl
     for generation in (3, 4):
         client.ask(200, "PUT", f"/resource_providers/{client.a}/inventories", inventories(generation))
     assert client.generation(client.a) == 5
+
+
+def test_each_change_of_one_inventory_raises_it_by_one(client: Client) -> None:
+    """A new one compares nothing."""
+    path = f"/resource_providers/{client.a}/inventories"
+    one = {"total": 4, "resource_provider_generation": 1}
+    client.ask(201, "POST", path, {**one, "resource_class": "MEMORY_MB", "resource_provider_generation": 0})
+    for generation in (2, 3):
+        client.ask(200, "PUT", f"{path}/MEMORY_MB", {**one, "resource_provider_generation": generation})
+    assert client.generation(client.a) == 4
+    client.ask(204, "DELETE", f"{path}/MEMORY_MB")
+    assert client.generation(client.a) == 5
+    client.ask(204, "DELETE", path)
+    assert client.generation(client.a) == 6
+    client.ask(204, "DELETE", path)
+    assert client.generation(client.a) == 7
+
+
+def test_a_generation_that_is_too_old_is_refused_and_raises_nothing(client: Client) -> None:
+    path = f"/resource_providers/{client.a}"
+    old = {"resource_provider_generation": 0}
+    client.ask(409, "PUT", f"{path}/inventories", inventories(0, VCPU=10))
+    client.ask(409, "PUT", f"{path}/inventories/VCPU", {**old, "total": 10})
+    client.ask(409, "PUT", f"{path}/traits", {**old, "traits": ["HW_CPU_X86_AVX"]})
+    client.ask(409, "PUT", f"{path}/traits", {**old, "traits": []})
+    client.ask(409, "PUT", f"{path}/aggregates", {**old, "aggregates": []})
+    for of_b in (0, 2):
+        listed = {client.a: inventories(1, VCPU=10), client.b: inventories(of_b, VCPU=10)}
+        client.ask(409, "POST", "/reshaper", {"inventories": listed, "allocations": {}})
+    assert (client.generation(client.a), client.generation(client.b)) == (1, 1)
 
 
 def test_aggregates_raise_it_from_1_19_on_also_identical_ones(client: Client) -> None:
@@ -123,6 +157,25 @@ def test_allocations_raise_each_provider_in_the_new_list_once(client: Client) ->
     ) == (2, 2, 1)
 
 
+def test_two_classes_of_a_provider_raise_it_once(client: Client) -> None:
+    client.ask(200, "PUT", f"/resource_providers/{client.a}/inventories", inventories(1, VCPU=10, DISK_GB=10))
+    body = client.claim(None, {client.a: 1})
+    body["allocations"][client.a]["resources"]["DISK_GB"] = 2
+    client.ask(204, "PUT", f"/allocations/{client.c1}", body)
+    assert client.generation(client.a) == 3
+
+
+def test_before_1_28_a_consumer_is_replaced_whatever_its_generation(client: Client) -> None:
+    for generation in (1, 2):
+        body = client.claim(None, {client.a: generation})
+        del body["consumer_generation"], body["consumer_type"]
+        client.ask(204, "PUT", f"/allocations/{client.c1}", body, "1.27")
+        assert (client.generation(client.a), client.consumer_generation(client.c1)) == (
+            generation + 1,
+            generation,
+        )
+
+
 def test_a_provider_that_is_left_behind_is_not_raised(client: Client) -> None:
     client.allocate(client.c1, a=1)
     client.allocate(client.c1, generation=1, b=1)
@@ -134,13 +187,7 @@ def test_a_provider_that_is_left_behind_is_not_raised(client: Client) -> None:
 
 
 def test_several_consumers_of_one_write_raise_a_provider_once(client: Client) -> None:
-    one = {
-        "allocations": {client.a: {"resources": {"VCPU": 1}}},
-        "consumer_generation": None,
-        "consumer_type": "INSTANCE",
-        "project_id": "p",
-        "user_id": "u",
-    }
+    one = client.claim(None, {client.a: 1})
     client.ask(204, "POST", "/allocations", {client.c1: one, client.c2: one})
     assert (
         client.generation(client.a),
@@ -161,6 +208,32 @@ def test_empty_allocations_raise_what_was_held_and_end_the_consumer(client: Clie
     assert client.consumer_generation(client.c1) == 1
 
 
+def test_what_moves_from_one_consumer_to_another_raises_a_provider_once(client: Client) -> None:
+    """As nova moves what an instance holds to its migration; the provider is full before and after."""
+    client.allocate(client.c1, a=10)
+    moved = {client.c1: client.claim(1, {}), client.c2: client.claim(None, {client.a: 10})}
+    client.ask(204, "POST", "/allocations", moved)
+    assert (
+        client.generation(client.a),
+        client.consumer_generation(client.c1),
+        client.consumer_generation(client.c2),
+    ) == (3, None, 1)
+    back = {
+        client.c1: client.claim(None, {client.a: 4, client.b: 1}),
+        client.c2: client.claim(1, {client.a: 6}),
+    }
+    client.ask(204, "POST", "/allocations", back)
+    assert (client.generation(client.a), client.generation(client.b)) == (4, 2)
+    exchanged = {
+        client.c1: client.claim(1, {client.a: 6}),
+        client.c2: client.claim(2, {client.a: 5, client.b: 1}),
+    }
+    client.ask(409, "POST", "/allocations", exchanged)
+    exchanged[client.c2] = client.claim(2, {client.a: 4, client.b: 1})
+    client.ask(204, "POST", "/allocations", exchanged)
+    assert (client.generation(client.a), client.generation(client.b)) == (5, 3)
+
+
 def test_a_deletion_raises_nothing_and_the_consumer_begins_again(client: Client) -> None:
     client.allocate(client.c1, a=1)
     client.ask(204, "DELETE", f"/allocations/{client.c1}")
@@ -179,15 +252,7 @@ def test_a_reshape_raises_by_one_two_or_three(client: Client) -> None:
             client.b: inventories(1, VCPU=10),
             client.c2: inventories(0, DISK_GB=10),
         },
-        "allocations": {
-            client.c1: {
-                "allocations": {client.b: {"resources": {"VCPU": 1}}},
-                "consumer_generation": 1,
-                "consumer_type": "INSTANCE",
-                "project_id": "p",
-                "user_id": "u",
-            }
-        },
+        "allocations": {client.c1: client.claim(1, {client.b: 1})},
     }
     client.ask(204, "POST", "/reshaper", body)
     assert [client.generation(one) for one in (client.a, client.b, client.c2)] == [3, 4, 2]
