@@ -44,6 +44,9 @@ class CommandContext:
         kafka: Iterable[str] | None = None,
         web_host: str | None = None,
         web_port: str | None = None,
+        ui_host: str | None = None,
+        ui_port: str | None = None,
+        schedulers: Iterable[str] | None = None,
         allow_devices: Iterable[str] | None = None,
         deny_devices: Iterable[str] | None = None,
         reserve_hugepages: Iterable[str] | None = None,
@@ -66,6 +69,9 @@ class CommandContext:
             kafka=kafka or (),
             web_host=web_host,
             web_port=web_port,
+            ui_host=ui_host,
+            ui_port=ui_port,
+            schedulers=schedulers or None,
             allow_devices=allow_devices,
             deny_devices=deny_devices,
             reserve_hugepages=reserve_hugepages,
@@ -218,3 +224,11 @@ class CommandContext:
             view_memory_mb=memory_mb,
             still=self.is_past,
         )
+
+
+def named_options(**given: str | Path | None) -> tuple[str, ...]:
+    """The options that name what is read, as words of a command line, for the command lines that the page shows. Settings of
+    Kafka may be secrets, so they are not among them."""
+    return tuple(
+        word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))
+    )

@@ -17,7 +17,7 @@ from typing import Final
 from vacancy.resources.model.errors import VacancyError
 from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log
-from vacancy.streams.page_server import JSON, Page, PageServer, not_ready_page
+from vacancy.streams.page_server import JSON, Page, PageServer, index_page, not_ready_page
 from vacancy.streams.partition_ownership import OwnedPartition, PartitionOwnership
 from vacancy.streams.projection_protocol import SharedProjection
 from vacancy.streams.settings import WebAddress
@@ -30,9 +30,14 @@ class _Source:
     """An embedded worker as a `MetricsSource`. `target` is the end of the log when the worker started."""
 
     def __init__(
-        self, log: Log, projection: SharedProjection, worker: EmbeddedWorker, target: Mapping[int, int]
+        self,
+        log: Log,
+        projection: SharedProjection,
+        worker: EmbeddedWorker,
+        target: Mapping[int, int],
+        ui: Callable[[], str],
     ) -> None:
-        self.log_name = log.name
+        self.log_name, self.ui = log.name, ui
         self._log, self._worker, self._target = log, worker, target
         self.ownership = PartitionOwnership(projection, log.name, on_failed=lambda _: None)
         self.ownership.errors = worker.errors
@@ -74,7 +79,7 @@ class EmbeddedPages:
     ready. Raises UsageError if it cannot listen on the address."""
 
     def __init__(self, address: WebAddress, log: str) -> None:
-        self._log = log
+        self._log, self._ui = log, address.page
         self._source: _Source | None = None
         self._asked: SimpleQueue[_Question] = SimpleQueue()
         self._sample_at = 0.0
@@ -89,7 +94,7 @@ class EmbeddedPages:
         self, log: Log, projection: SharedProjection, worker: EmbeddedWorker, target: Mapping[int, int]
     ) -> None:
         """Serve the state of this worker from now on. Its thread must call `answer` again and again."""
-        self._source = _Source(log, projection, worker, target)
+        self._source = _Source(log, projection, worker, target, self._ui)
 
     def detach(self) -> None:
         """The worker has ended: say that it is not ready, until the next one is attached."""
@@ -121,6 +126,8 @@ class EmbeddedPages:
             question.answer(source)
 
     def _page(self, path: str) -> Page | None:
+        if not path:
+            return index_page(self._log, self._ui())
         make = _PAGES.get(path)
         if make is None:
             return None
@@ -162,7 +169,7 @@ def _ready(source: _Source) -> Page:
 def _status(source: _Source) -> Page:
     from vacancy.streams import metrics
 
-    return Page(HTTPStatus.OK, JSON, json.dumps(metrics.status(source)))
+    return Page(HTTPStatus.OK, JSON, json.dumps(metrics.status(source, source.ui())))
 
 
 def _metrics(source: _Source) -> Page:

@@ -37,14 +37,15 @@ class MetricsSource(Protocol):
         """The log's short name."""
 
 
-def status(source: MetricsSource) -> dict[str, Any]:
-    """The status as JSON-serializable data."""
+def status(source: MetricsSource, page: str = "") -> dict[str, Any]:
+    """The status as JSON-serializable data. `page` is the URL of the page for people that is served beside, "" for none."""
     ownership = source.ownership
     now_ms = ownership.clock()
     return {
         "log": source.log_name,
         "store": ownership.projection.id,
         "ready": source.ready,
+        "page": page or None,
         "records": ownership.records,
         "batches": ownership.batches,
         "ticks": source.ticks,

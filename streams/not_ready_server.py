@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from vacancy.streams.page_server import Page, PageServer, not_ready_page
+from vacancy.streams.page_server import Page, PageServer, index_page, not_ready_page
 from vacancy.streams.settings import WebAddress
 
 
@@ -37,5 +37,7 @@ class NotReadyServer:
             self._server = None
 
     def _page(self, path: str) -> Page | None:
+        if not path:
+            return index_page(self._log, self._address.page())
         waited_s = round(time.monotonic() - self._since, 1)
         return not_ready_page(path, self._log, waiting_seconds=waited_s, waiting_for=self._why)

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, NamedTuple
@@ -15,6 +16,14 @@ from vacancy.resources.model.errors import UsageError
 from vacancy.streams.settings import WEB_PORT, WebAddress
 
 JSON: Final = "application/json; charset=utf-8"
+HTML: Final = "text/html; charset=utf-8"
+
+_INDEX: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>A worker of vacancy</title></head>
+<body><h1>A worker of vacancy</h1><p>It folds log {log}.</p><p>The fleet for people: {there}.</p>
+<p>For programs:</p><ul>{links}</ul></body></html>
+"""
 
 
 class Page(NamedTuple):
@@ -54,6 +63,13 @@ def _cannot_listen(address: WebAddress) -> UsageError:
         f"this program cannot listen on the web address {address.host}:{_ports(address)[0]}",
         do="give another host and port (a worker: --web-host and --web-port, or --web-port off)",
     )
+
+
+def index_page(log: str, page: str) -> Page:
+    """The page at `/`: where the others are. `log` is the log's name, `page` the URL of the page for people, "" for none."""
+    there = f'<a href="{escape(page)}">the page</a>' if page else "<code>vacancy ui</code> serves it"
+    links = "".join(f'<li><a href="/{name}">/{name}</a></li>' for name in ("ready", "status", "metrics"))
+    return Page(HTTPStatus.OK, HTML, _INDEX.format(log=escape(log), there=there, links=links))
 
 
 def not_ready_page(path: str, log: str, **why: object) -> Page | None:

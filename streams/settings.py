@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -33,14 +33,22 @@ _KAFKA_ENVIRONMENT: Final = "VACANCY_KAFKA_"
 _SECRET_WORDS: Final = ("password", "secret", "token", "key", "jaas", "credential")
 
 
+def no_page() -> str:
+    """The address of the page where a worker serves none."""
+    return ""
+
+
 class WebAddress(NamedTuple):
     """The address of a worker's HTTP pages.
 
     `port`: 0 chooses a free port, "off" disables the pages, None is the default port, or a free one if that is in use.
+    `page` returns the URL of the page for people that is served beside them (`vacancy ui`), "" while there is none. It is called
+    in the worker's thread, so it must be cheap.
     """
 
     host: str = "127.0.0.1"
     port: int | Literal["off"] | None = None
+    page: Callable[[], str] = no_page
 
 
 def is_secret(name: str) -> bool:
@@ -128,6 +136,12 @@ class Settings(BaseSettings):
     """The address at which a worker serves its pages (`/ready`, `/status`, `/metrics`)."""
     web_port: Annotated[int, Field(ge=0, le=65_535)] | Literal["off"] | None = None
     """The port of these pages. 0: a free one. `off`: no pages. None: 6066, or a free one if that is in use."""
+    ui_host: str = "127.0.0.1"
+    """The address at which a worker serves the page for people (docs/page.md). The page has no login."""
+    ui_port: Annotated[int, Field(ge=0, le=65_535)] | Literal["off"] = "off"
+    """The port at which a worker serves the page, in a process of its own. 0: a free one. `off`: no page."""
+    schedulers: tuple[Annotated[str, Field(pattern="^https?://")], ...] = ()
+    """The URLs of the metrics of schedulers, whose latency the page shows (docs/page.md)."""
     view_memory_mb: Annotated[int, Field(ge=1)] | None = None
     """About how much memory the columns of one reader may use, in MiB. None: 256 MiB and 4 KiB for each provider."""
     allow_devices: tuple[str, ...] = ()
@@ -201,6 +215,9 @@ def load_settings(
     kafka: Iterable[str] = (),
     web_host: str | None = None,
     web_port: int | str | None = None,
+    ui_host: str | None = None,
+    ui_port: int | str | None = None,
+    schedulers: Iterable[str] | None = None,
     allow_devices: Iterable[str] | None = None,
     deny_devices: Iterable[str] | None = None,
     reserve_hugepages: Iterable[str] | None = None,
@@ -213,7 +230,8 @@ def load_settings(
     """
     flags: dict[str, Any] = {"log": log, "store": store, "cell": cell, "kafka": kafka_pairs(kafka) or None}
     flags |= {"snapshots": snapshots, "archive": archive}
-    flags |= {"web_host": web_host, "web_port": web_port}
+    flags |= {"web_host": web_host, "web_port": web_port, "ui_host": ui_host, "ui_port": ui_port}
+    flags |= {"schedulers": schedulers}
     flags |= {"allow_devices": allow_devices, "deny_devices": deny_devices}
     flags |= {"reserve_hugepages": reserve_hugepages}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}

@@ -93,8 +93,8 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("resources.classes", "resources.model"),
     },
     "ui": {
-        *("clients.history", "clients.inspection", "clients.past", "clients.scheduler"),
-        *("projections.reader", "projections.view", "streams", "ui.pages"),
+        *("clients.history", "clients.inspection", "clients.metrics", "clients.past", "clients.runtime"),
+        *("clients.scheduler", "projections.reader", "projections.view", "streams", "ui.pages"),
         *("resources.classes", "resources.model", "resources.state"),
     },
     "ui.pages": {

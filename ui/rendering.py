@@ -44,6 +44,15 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.0f}\u2009s"
 
 
+def latency_text(seconds: float | None) -> str:
+    """A short time: 0.12 ms, 3.4 ms, 120 ms, 1.2 s; – for none."""
+    if seconds is None:
+        return "–"
+    if seconds >= 1:
+        return f"{seconds:.1f}\u2009s"
+    return f"{1000 * seconds:.0f}\u2009ms" if seconds >= 0.01 else f"{1000 * seconds:.2g}\u2009ms"
+
+
 def time_markup(ms: int) -> Markup:
     """A time as an element; nothing for 0."""
     if not ms:
@@ -78,6 +87,7 @@ class Renderer:
             number=number,
             short=short_number,
             duration=duration,
+            latency=latency_text,
             time=time_markup,
             ask=ask_text,
             pretty=pretty,

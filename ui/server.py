@@ -106,11 +106,12 @@ def names_of_host(host: str) -> frozenset[str]:
 
 async def _looking(app: web.Application) -> AsyncIterator[None]:
     await app[_LIVE].ask_log()  # so that the first page has the slider of time
-    task = asyncio.create_task(app[_LIVE].run())
+    tasks = [asyncio.create_task(one) for one in (app[_LIVE].run(), app[_SITE].latency.run())]
     yield
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 def _strip(app: web.Application, health: Health, as_of: str = "") -> str:

@@ -22,6 +22,7 @@ from vacancy.resources.model.errors import LogError, UsageError, VacancyError
 from vacancy.streams.log import Log, open_log
 from vacancy.streams.settings import Settings
 from vacancy.ui.health import SILENT_S
+from vacancy.ui.latency import LatencyWatch
 from vacancy.ui.past import PastTables
 from vacancy.ui.rates import Rates
 from vacancy.ui.tables import Tables
@@ -70,6 +71,7 @@ class Site:
         self.begin_ms = 0
         """The time of the first record that the log still has, in ms since 1970, UTC; 0 where it is not known."""
         self.rates = Rates()
+        self.latency = LatencyWatch(() if self.options.redacted else settings.schedulers)
         self.ends: Position | None = None
         """Where the log ended when it was asked last; None where it did not answer."""
         try:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import CommandContext
+from vacancy.cli.context import CommandContext, named_options
 from vacancy.cli.output import note
 
 
@@ -26,6 +25,14 @@ def ui(
         float,
         typer.Option("--silent-after", min=1.0, metavar="SECONDS", help="When a node counts as silent."),
     ] = 60.0,
+    scheduler: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scheduler",
+            metavar="URL",
+            help="Metrics of a scheduler, whose latency is shown; may be repeated. Example: http://127.0.0.1:8000/metrics",
+        ),
+    ] = None,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     snapshots: o.SnapshotsOption = None,
@@ -39,26 +46,20 @@ def ui(
     it listens on the loopback address unless --host says otherwise.
     """
     context = CommandContext(
-        log=log, store=store, snapshots=snapshots, archive=archive, config=config, kafka=kafka
+        log=log,
+        store=store,
+        snapshots=snapshots,
+        archive=archive,
+        config=config,
+        kafka=kafka,
+        schedulers=scheduler,
     )
     from vacancy.ui.server import serve
     from vacancy.ui.site import Site, SiteOptions
 
-    flags = _flags(
-        ("--log", log),
-        ("--store", store),
-        ("--snapshots", snapshots),
-        ("--archive", archive),
-        ("--config", config),
-    )
+    flags = named_options(log=log, store=store, snapshots=snapshots, archive=archive, config=config)
     site = Site(context.settings, context.registry(), SiteOptions(redacted, silent_after, flags))
     try:
         serve(site, host, port, lambda address: note(f"the fleet is at {address}; stop with Ctrl-C"))
     finally:
         site.close()
-
-
-def _flags(*given: tuple[str, str | Path | None]) -> tuple[str, ...]:
-    """The options that name what is read, for the command lines that the pages show. Settings of Kafka may be secrets, so they
-    are not among them."""
-    return tuple(word for name, value in given if value is not None for word in (name, str(value)))

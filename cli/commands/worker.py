@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.commands.snapshot import seconds
-from vacancy.cli.context import CommandContext
+from vacancy.cli.context import CommandContext, named_options
 from vacancy.cli.output import note, position_text
 from vacancy.resources.model.errors import UsageError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vacancy.clients.runtime.worker_process import RunningWorker
     from vacancy.clients.snapshots.schedule import SnapshotPlan
     from vacancy.streams.log import Log
+    from vacancy.streams.settings import Settings
     from vacancy.streams.state_digests import DigestInterval
 
 
@@ -41,6 +43,24 @@ def worker(
             metavar="PORT|off",
             help="Port that serves /ready, /status and /metrics; 0 chooses a free port, off disables them.",
             show_default="6066, or a free port if that is in use",
+        ),
+    ] = None,
+    ui_host: Annotated[
+        str | None,
+        typer.Option(
+            "--ui-host",
+            metavar="HOST",
+            help="Address that serves the page of --ui-port, which has no login.",
+            show_default="127.0.0.1",
+        ),
+    ] = None,
+    ui_port: Annotated[
+        str | None,
+        typer.Option(
+            "--ui-port",
+            metavar="PORT|off",
+            help="Serve the page of `vacancy ui` at this port, in a process of the lowest priority; 0 chooses a free port.",
+            show_default="off",
         ),
     ] = None,
     from_snapshot: Annotated[
@@ -96,6 +116,8 @@ def worker(
         kafka=kafka,
         web_host=web_host,
         web_port=web_port,
+        ui_host=ui_host,
+        ui_port=ui_port,
     )
     interval = _interval(digest_every)
     plan = _plan(context, snapshot_every, snapshot_keep, snapshot_max_age)
@@ -120,13 +142,14 @@ def worker(
         note(warning)
     note(f"folding {context.settings.log} into {context.store}; stop with Ctrl-C")
     settings = context.settings
-    with _schedule(plan):
+    flags = named_options(log=log, store=store, snapshots=snapshots, archive=archive, config=config)
+    with _schedule(plan), _page(settings, flags) as page:
         run_worker(
             settings.log,
             context.store,
             client_settings=settings.kafka,
             on_ready=report_ready,
-            web=settings.web,
+            web=settings.web._replace(page=page),
             before_opening=lambda opened: _start(context, opened, from_snapshot),
             digest_interval=interval,
             tracing=settings.tracing,
@@ -159,6 +182,20 @@ def _start(context: CommandContext, log: Log, from_snapshot: str | None) -> None
             client_settings=settings.kafka,
             report=note,
         )
+
+
+@contextmanager
+def _page(settings: Settings, flags: tuple[str, ...]) -> Iterator[Callable[[], str]]:
+    """Serve the page, if that is wanted. Gives what returns its address."""
+    from vacancy.streams.settings import no_page
+
+    if settings.ui_port == "off":
+        yield no_page
+        return
+    from vacancy.ui.beside_worker import PageProcess
+
+    with PageProcess(settings, flags, note) as process:
+        yield lambda: process.address
 
 
 def _plan(context: CommandContext, every: str | None, keep: int, max_age: str | None) -> SnapshotPlan | None:

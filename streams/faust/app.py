@@ -411,6 +411,7 @@ def make_app(
     address that cannot be listened on.
     """
     place = parse_log_url(log.url)
+    web = web or WebAddress()
     options = {
         "broker_client_id": client_id(),
         "broker_max_poll_records": FETCHED_MAX,
@@ -423,13 +424,13 @@ def make_app(
         "TableManager": _NoTables,
         "Worker": "vacancy.streams.faust.worker:CommandWorker",
         **faust_options(place.servers, settings),
-        **web_options(web or WebAddress()),
+        **web_options(web),
     }
     app = WorkerApp(log, parts, settings, options)
     app.boot_strategy.enable_web = app.conf.web_enabled
     app.on_partitions_revoked.connect(cast(Any, app.revoked))
     app.on_partitions_assigned.connect(cast(Any, app.assigned))
-    add_pages(app)
+    add_pages(app, web.page)
     topic = app.topic(
         place.place, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
     )

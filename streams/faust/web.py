@@ -7,13 +7,14 @@ statistics are about the program, not about the log.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
 import faust
 from faust.web import Request, Response, View
 
 from vacancy.streams import metrics
-from vacancy.streams.page_server import free_port
+from vacancy.streams.page_server import free_port, index_page
 from vacancy.streams.settings import WebAddress
 
 
@@ -28,9 +29,16 @@ def web_options(address: WebAddress) -> dict[str, Any]:
     return {**options, "web_enabled": True, "web_port": free_port(address)}
 
 
-def add_pages(app: faust.App) -> None:
-    """Serve `/ready`, `/status` and `/metrics` for an app that is a `MetricsSource`."""
+def add_pages(app: faust.App, page: Callable[[], str]) -> None:
+    """Serve `/ready`, `/status` and `/metrics` for an app that is a `MetricsSource`, and at `/` where they are. `page` as in
+    `WebAddress`."""
     source = cast(metrics.MetricsSource, app)
+
+    @app.page("/")
+    async def index(self: View, _: Request) -> Response:
+        """Where the other pages are."""
+        found = index_page(source.log_name, page())
+        return self.text(found.text, content_type=found.content_type.partition(";")[0])
 
     @app.page("/ready")
     async def ready(self: View, _: Request) -> Response:
@@ -43,7 +51,7 @@ def add_pages(app: faust.App) -> None:
     async def status(self: View, _: Request) -> Response:
         """Position, lag and rates."""
         # Faust's own JSON is not ASCII, and people read this page with curl at a terminal.
-        return self.text(json.dumps(metrics.status(source)), content_type="application/json")
+        return self.text(json.dumps(metrics.status(source, page())), content_type="application/json")
 
     @app.page("/metrics")
     async def prometheus(self: View, _: Request) -> Response:

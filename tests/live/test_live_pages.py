@@ -31,7 +31,7 @@ def metrics_of(text: str) -> dict[str, float]:
 
 
 def test_the_pages(kafka: str, tmp_path: Path) -> None:
-    with new_topic(kafka) as log, WorkerCommand(log, tmp_path / "store") as worker:
+    with new_topic(kafka) as log, WorkerCommand(log, tmp_path / "store", "--ui-port", "0") as worker:
         assert worker.get("/ready").code == 200
         log.append([report(covering_cells(4)[n % 4], f"node-{n}") for n in range(20)])
         log.append([report("cell-0", "node-1")._replace(value=b"garbage")])
@@ -53,6 +53,13 @@ def test_the_pages(kafka: str, tmp_path: Path) -> None:
         assert found["vacancy_worker_lag_seconds"] == 0
         assert found["vacancy_worker_log_time_seconds"] > 4 * 1_700_000_000
         assert found["vacancy_worker_ready"] == 1
+        until(lambda: bool(worker.status()["page"]), "no page")
+        page = worker.status()["page"]
+        assert f'href="{page}"' in worker.get("/").text
+        with urllib.request.urlopen(  # noqa: S310 - the page of people
+            f"{page}status.json", timeout=60
+        ) as answer:
+            assert json.load(answer)["health"]["nodes"] == 20
 
 
 def test_hostile_text_of_a_log_and_of_paths_does_not_reach_the_pages(kafka: str, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vacancy.ui.health import Health
+from vacancy.ui.latency import KEPT as LOOKS
 from vacancy.ui.pages.page import Ask, Page
 from vacancy.ui.rates import KEPT, Rate
 from vacancy.ui.site import Site
@@ -19,10 +22,11 @@ async def page(site: Site, ask: Ask) -> Page:
 
     health = await site.read(ask.as_of, read)
     rates = [] if ask.as_of else list(site.rates.kept)
+    latency = None if ask.as_of else site.latency.read()
     return Page(
         "status",
         "Status",
-        {"health": health, "rates": rates},
+        {"health": health, "rates": rates, "latency": latency},
         ("status",),
         {
             "health": health,
@@ -34,20 +38,26 @@ async def page(site: Site, ask: Ask) -> Page:
                 "rejected": plot([one.rejected for one in rates]),
             },
             "verdicts": _verdicts(rates),
+            "latency": latency,
+            "quick": {} if latency is None else {k: plot(v, LOOKS) for k, v in latency.p99_s.items()},
         },
     )
 
 
-def plot(values: list[float]) -> tuple[str, float]:
-    """The points of a line in a picture of 600 by 60 that ends at its right edge, and the largest value."""
-    most = max(values, default=0.0)
-    step = _WIDTH / (KEPT - 1)
+def plot(values: Sequence[float | None], looks: int = KEPT) -> tuple[str, float]:
+    """A line in a picture of 600 by 60 that ends at its right edge, as the path of an SVG, and the largest value. `looks` values fill
+    it. There is a gap where a value is None."""
+    known = [one for one in values if one is not None]
+    most = max(known, default=0.0)
+    step = _WIDTH / (looks - 1)
     begin = _WIDTH - step * (len(values) - 1)
-    points = [
-        f"{begin + step * at:.1f},{_HEIGHT - (_HEIGHT - 2) * value / (most or 1):.1f}"
-        for at, value in enumerate(values)
-    ]
-    return " ".join(points), most
+    path, drawn = [], False
+    for at, value in enumerate(values):
+        if value is not None:
+            place = f"{begin + step * at:.1f},{_HEIGHT - (_HEIGHT - 2) * value / (most or 1):.1f}"
+            path.append(f"L{place}" if drawn else f"M{place}h0")  # h0: a value alone is a dot
+        drawn = value is not None
+    return " ".join(path), most
 
 
 def _verdicts(rates: list[Rate]) -> list[tuple[str, float]]:
