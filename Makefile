@@ -2,14 +2,22 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Where `make kafka` listens, on the loopback interface.
+KAFKA_PORT ?= 9092
+# setuptools tells at length that an editable install is one.
+INSTALL := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/pip install --quiet --editable
 # Many tests wait for processes that they started or killed: three files at once take half the time.
 AT_ONCE ?= 3
 SOURCES := $(shell find resources projections streams clients cli testing placement_api ui -name '*.py') $(shell find ui/static ui/templates -type f) setup.py
 
-.PHONY: demo test check types tests bench soak explore docs dist audit clean
+.PHONY: demo kafka test check types tests bench soak explore docs dist audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/vacancy demo
+
+# One broker to try Kafka without Docker, until Ctrl-C. It needs Java 17 and Maven.
+kafka: $(VENV)/.installed
+	$(BIN)/python -m tests.support.kafka_server $(KAFKA_PORT)
 
 test: check tests
 
@@ -55,7 +63,9 @@ explore: $(VENV)/.dev
 	VACANCY_ARCHIVE_KILLS=70 VACANCY_ARCHIVE_FLIPS=1000 $(BIN)/pytest -q --timeout 0 tests/streams/archive tests/clients/archives
 	VACANCY_HISTORY_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/clients/past
 	VACANCY_REPLAY_KILLS=70 $(BIN)/pytest -q --timeout 0 tests/clients/replay_tool/test_swap.py
-	VACANCY_FUZZ_DAMAGES=120 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_damage_at_rest.py tests/fuzz/test_damage_in_use.py tests/fuzz/test_damage_of_kafka.py
+	VACANCY_DIGEST_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/clients/runtime/test_state_digester.py
+	VACANCY_FUZZ_DAMAGES=120 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_damage_at_rest.py tests/fuzz/test_damage_in_use.py tests/fuzz/test_damage_of_kafka.py tests/streams/sqlite/test_damaged_file.py
+	VACANCY_RAISED_LOGS=500 VACANCY_TRANSACTION_SEEDS=500 $(BIN)/pytest -q --timeout 0 tests/resources/fold/test_raised_properties.py tests/resources/fold/test_transactions_properties.py
 	VACANCY_LIVE_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/live/test_live_killed.py
 	VACANCY_PLACEMENT_BACKENDS=placement,kafka,memory $(BIN)/pytest -q -s --timeout 0 tests/placement_api/test_gabbi.py
 	$(BIN)/python -m tests.placement_api.client_suites
@@ -88,11 +98,12 @@ dist: $(VENV)/.dev
 # The strict editable install is a tree of links, so that type checkers see the packages. It is made again when
 # a file is added, removed or renamed.
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml $(SOURCES)
-	$(BIN)/pip install --quiet --editable '.[dev]' --config-settings editable_mode=strict
+	$(INSTALL) '.[dev]' --config-settings editable_mode=strict
 	@touch $(VENV)/.dev $(VENV)/.installed
 
 $(VENV)/.installed: $(VENV)/.pip pyproject.toml $(SOURCES)
-	$(BIN)/pip install --quiet --editable . --config-settings editable_mode=strict
+	@echo 'installing vacancy and its dependencies into $(VENV): one or two minutes'
+	$(INSTALL) . --config-settings editable_mode=strict
 	@touch $(VENV)/.installed
 
 $(VENV)/.pip:

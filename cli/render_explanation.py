@@ -33,6 +33,11 @@ def alternative_text(number: int) -> str:
 
 
 def _render_one(explanation: Explanation) -> None:
+    if not explanation.nodes:
+        emit(
+            "this store has no node: check that `vacancy worker` runs, and report one with `vacancy publish`"
+        )
+        return
     emit(
         f"{explanation.left} of {explanation.nodes} nodes remain; nodes removed by each constraint, alone and in order:"
     )

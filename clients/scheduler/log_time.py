@@ -1,12 +1,14 @@
 """The present in log time: what a reader knows of it, and bringing log time up to it before claims are made.
 
 One record moves log time by an hour at most. On a log that was idle for a week the first claim would be judged at a log
-time in the past, and its hold would end at the next records, an hour of log time each. So ticks are appended first.
+time in the past, and its hold would end at the next records, an hour of log time each. So ticks are appended first. A store
+that has not read the whole log yet does not know its log time: it is waited for, and no tick is appended for it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from vacancy.clients.runtime.bootstrap import tick_entry
@@ -78,15 +80,21 @@ class LogTime:
         give_up_at = now + timeout_s
         try:
             self.measure(timeout_s)
-            behind = self._behind()
-            if not behind:
+            if not self._behind():
                 return
             self._same_log.check(max(0.0, give_up_at - time.monotonic()))
+            ends = self._log.end()
+            self._wait_for(ends, give_up_at)
+            position = self._reader.position
+            behind = {p: hours for p, hours in self._behind().items() if position.get(p, 0) >= ends.get(p, 0)}
             ticks = [self._tick(p) for p, hours in behind.items() for _ in range(min(hours, TICKS_MAX))]
             landed = self._log.append(ticks, max(0.0, give_up_at - time.monotonic()))
         except LogUnavailable:
             return
-        ends = {one.partition: one.offset + 1 for one in landed}
+        self._wait_for({one.partition: one.offset + 1 for one in landed}, give_up_at)
+
+    def _wait_for(self, ends: Mapping[int, int], give_up_at: float) -> None:
+        """Follow the store until it has read up to these offsets, or the time is over."""
         while time.monotonic() < give_up_at:
             self._reader.follow()
             if all(self._reader.position.get(p, 0) >= end for p, end in ends.items()):

@@ -37,7 +37,9 @@ from vacancy.resources.fold.fold import fold
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import InvalidRecord, LogError, StoreCorrupt, StoreMismatch
+from vacancy.resources.model.record import Record
 from vacancy.streams.archive import manifest as archives
+from vacancy.streams.archive.segment import SegmentReader, encode_segment
 
 SECONDS = float(os.environ.get("VACANCY_DECODER_SECONDS", "0"))
 INPUTS = 400
@@ -245,6 +247,26 @@ def archive_manifest_decoder() -> Target:
     return Target([seed], check, (LogError,))
 
 
+def segment_reader() -> Target:
+    """Of a segment of an archive whose checksum is right although somebody changed it: its manifest was written with it.
+
+    What it reads may be other records then, of the same partition and offsets: a fold judges them as it judges a log.
+    """
+    records = [
+        Record(3, 7 + number, 1_700_000_000_000 + number, b"cell", bytes([number]) * 40) for number in range(9)
+    ]
+    segment, seed = encode_segment(records, "log")
+
+    def check(data: bytes) -> None:
+        reader = SegmentReader(data, segment, "log", "here")
+        found = [one for offset in range(segment.first, segment.end) for one in reader.read(offset, 1)]
+        assert [(one.partition, one.offset) for one in found] == [(3, 7 + number) for number in range(9)]
+        assert all(type(one.key) is type(one.value) is bytes for one in found)
+        assert data != seed or found == records
+
+    return Target([seed], check, (LogError,))
+
+
 def ring_reader(home: Path) -> Target:
     """A ring that something wrote into: a reader gets entries as they were written, or none."""
     partition = home / "p00000"
@@ -287,6 +309,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "manifest of a store": store_manifest_decoder,
     "manifest of a snapshot": lambda _: snapshot_manifest_decoder(),
     "manifest of an archive": lambda _: archive_manifest_decoder(),
+    "segment of an archive": lambda _: segment_reader(),
     "ring": ring_reader,
 }
 

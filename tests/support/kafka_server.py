@@ -2,6 +2,8 @@
 
 `KafkaCluster(directory, brokers=3)` starts brokers on free ports of the loopback interface; each can be killed and
 restarted. The jars are kept in `~/.cache/vacancy-tests`, or in the directory `VACANCY_TEST_KAFKA_LIBS`.
+
+`make kafka` starts one broker for people who try Kafka without Docker.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -77,7 +80,8 @@ def kafka_libs() -> Path:
     maven = shutil.which("mvn")
     if maven is None:
         raise KafkaNotStarted(
-            "the Kafka tests need Maven: install mvn, or set VACANCY_TEST_KAFKA to a broker"
+            "Kafka is downloaded with Maven, and there is no mvn: install it (Debian: apt install maven); for the tests, "
+            "VACANCY_TEST_KAFKA=host:port names a broker that runs already"
         )
     libs.parent.mkdir(parents=True, exist_ok=True)
     # Downloaded to another directory and renamed, so that an interrupted download leaves no incomplete directory.
@@ -159,9 +163,11 @@ class KafkaCluster:
         listeners: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         far: bool = False,
+        port: int = 0,
     ) -> None:
         """`listeners`: additional listeners of each broker: name -> security protocol. `properties`: their settings.
-        `far`: an additional listener that clients reach only through a `TcpProxy` (see `proxies`)."""
+        `far`: an additional listener that clients reach only through a `TcpProxy` (see `proxies`).
+        `port`: that of the first broker, instead of any free one."""
         self._listeners, self._properties_more = dict(listeners or {}), dict(properties or {})
         self._far_ports: dict[int, int] = {}
         if far:
@@ -169,7 +175,8 @@ class KafkaCluster:
         java = shutil.which("java")
         if java is None:
             raise KafkaNotStarted(
-                "the Kafka tests need Java 17: install java, or set VACANCY_TEST_KAFKA to a broker"
+                "Kafka needs Java 17, and there is no java: install it (Debian: apt install openjdk-17-jre-headless); for "
+                "the tests, VACANCY_TEST_KAFKA=host:port names a broker that runs already"
             )
         self._java, self._libs = java, kafka_libs()
         directory.mkdir(parents=True, exist_ok=True)
@@ -186,6 +193,8 @@ class KafkaCluster:
             )
             for node in range(1, brokers + 1)
         }
+        if port:
+            self._brokers[1].port = port
         if far:
             self._far_ports = dict(zip(self._brokers, free_ports(brokers), strict=True))
         try:
@@ -375,3 +384,39 @@ class KafkaCluster:
             broker.process.send_signal(how)
             broker.process.wait(timeout=60)
             broker.process = None
+
+
+def _end_once(number: int, _frame: object) -> None:
+    """End `main`. `make` and a terminal may both send a signal: a second one must not stop the end."""
+    for one_signal in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one_signal, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def main(port: int) -> int:
+    """`make kafka`: one broker on a port of the loopback interface until Ctrl-C or SIGTERM. Its data is deleted at the end."""
+    for one_signal in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one_signal, _end_once)
+    with socket.socket() as one:
+        if not one.connect_ex(("127.0.0.1", port)):
+            print(f"port {port} is in use; choose another one: make kafka KAFKA_PORT={port + 1}")  # noqa: T201
+            return 1
+    print("starting Kafka; the first time Maven downloads it, which can take some minutes", flush=True)  # noqa: T201
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="vacancy-kafka-") as home,
+            KafkaCluster(Path(home) / "kafka", port=port) as cluster,
+        ):
+            said = f"Kafka {VERSION} is at {cluster.servers}; stop with Ctrl-C, which deletes its data"
+            print(said, flush=True)  # noqa: T201
+            signal.pause()
+    except KafkaNotStarted as error:
+        print(error)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

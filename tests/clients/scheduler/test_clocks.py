@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.followed_log import FollowedLog, followed_log, wait_for
-from vacancy.clients.runtime.bootstrap import tick_entry
+from vacancy.clients.runtime.bootstrap import open_store, opening_records, tick_entry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.store_query import StoreQuery
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.rules_versions import RULES_VERSION
+from vacancy.resources.model import events
 from vacancy.resources.model.errors import ClaimLost, NoValidHost
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clock import wall_ms
-from vacancy.streams.log import SettledReceipt
+from vacancy.streams.log import SettledReceipt, create_log
 from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.memory_log import MemoryLog
@@ -172,6 +176,22 @@ def test_the_first_placement_measures_the_clock_and_holds_last_as_asked(
         assert before_ms <= row.hold_until_ms - 300_000 <= right_ms()
     side = "behind" if ahead_s > 0 else "ahead of"
     assert [line for line in caplog.messages if f"{side} this host's clock" in line]
+
+
+def test_no_tick_is_appended_for_a_store_that_has_not_read_the_log(tmp_path: Path) -> None:
+    """Its log time is an old one because it lags, not because the log was idle."""
+    registry, home = Registry(), tmp_path / "store"
+    openings = opening_records(2, events.Rules(version=RULES_VERSION))
+    with create_log("memory://not-read", 2, openings) as log, open_store(home, log, registry):
+        before = log.end()
+        with Scheduler(log, home, registry, seed=1) as one, pytest.raises(NoValidHost):
+            one.place("resources=VCPU:1", timeout_s=0.2)
+        types = [
+            json.loads(record.value)["type"]
+            for partition, first in before.items()
+            for record in log.read(partition, first, 2_000)
+        ]
+        assert types.count("vacancy.tick.v1") <= 1, "one measures the clock"
 
 
 def test_settling_waits_for_the_latest_deadline_by_the_logs_clock(
