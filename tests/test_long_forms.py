@@ -25,7 +25,10 @@ def explore_lines() -> list[tuple[set[str], set[Path]]]:
     """(variables, paths of tests) of each command of `make explore`."""
     recipe = (ROOT / "Makefile").read_text().partition("\nexplore:")[2].partition("\n\n")[0]
     return [
-        (set(re.findall(r"\b(VACANCY_[A-Z_]+)=", line)), {ROOT / one for one in re.findall(r"tests/\S+", line)})
+        (
+            set(re.findall(r"\b(VACANCY_[A-Z_]+)=", line)),
+            {ROOT / one for one in re.findall(r"tests/\S+", line)},
+        )
         for line in recipe.splitlines()
     ]
 

@@ -253,7 +253,8 @@ def segment_reader() -> Target:
     What it reads may be other records then, of the same partition and offsets: a fold judges them as it judges a log.
     """
     records = [
-        Record(3, 7 + number, 1_700_000_000_000 + number, b"cell", bytes([number]) * 40) for number in range(9)
+        Record(3, 7 + number, 1_700_000_000_000 + number, b"cell", bytes([number]) * 40)
+        for number in range(9)
     ]
     segment, seed = encode_segment(records, "log")
 
