@@ -16,8 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-MODIFIED: Final = 0x2
-"""Somebody wrote to a file."""
+RUNG: Final = 0x8
+"""Somebody closed a file that was open for writing."""
 
 OPENED: Final = 0x20
 """Somebody opened a file, or a directory or a file in it."""
@@ -29,7 +29,7 @@ _EVENTS_BYTES: Final = 65_536
 class FileEvents:
     """Waits for events of some files, which need not exist yet. For one thread; no method raises for a file.
 
-    `kind` is `MODIFIED` or `OPENED`.
+    `kind` is `RUNG` or `OPENED`.
     """
 
     def __init__(self, paths: Iterable[Path], kind: int) -> None:

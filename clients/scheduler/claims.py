@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from itertools import count
 from secrets import token_bytes
 from typing import Final, NamedTuple
@@ -13,6 +14,7 @@ from msgspec import Raw
 from vacancy.clients.inspection.provenance import LogEvent, taking_text
 from vacancy.clients.request_language.expression_predicates import expressed
 from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.projections.changefeed.bells import SIGNIFICANT
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.query.order import Order
@@ -176,12 +178,18 @@ def new_ids() -> Iterator[str]:
     at once, which takes less than 0.1 us an id. Those ids have the same beginning, because keys that come one after the other
     and are neighbours cost RocksDB less than keys anywhere in a table.
     """
-    process = _text_of(2)[:2]
+    process = id_prefix()
     for number in count():
         place = "".join(_DIGITS[number // 62**power % 62] for power in (2, 1, 0))
         secrets = _text_of(_SECRET_BYTES * _IDS_DRAWN)
         for at in range(0, len(secrets), _SECRET_LENGTH):
             yield f"{process}{place}{secrets[at : at + _SECRET_LENGTH]}"
+
+
+@cache
+def id_prefix() -> str:
+    """What the ids of this process begin with. The worker finds by it whom to wake for a verdict (`changefeed.bells`)."""
+    return _text_of(SIGNIFICANT)[:SIGNIFICANT]
 
 
 def _text_of(size: int) -> str:

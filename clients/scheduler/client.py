@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
 from vacancy.clients.inspection.provenance import EventLookup
 from vacancy.clients.runtime import garbage_collector
 from vacancy.clients.runtime.folded_log import RecordRefused, SameLogCheck
-from vacancy.clients.scheduler.claims import LATE, ClaimSettings, rejection_text
+from vacancy.clients.scheduler.claims import LATE, ClaimSettings, id_prefix, rejection_text
 from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter
 from vacancy.clients.scheduler.observer import SchedulerObserver, trace_parents
@@ -140,7 +140,7 @@ class Scheduler:
             trace_parent_of=trace_parents(self._observers),
         )
         self._log_time = LogTime(log, self.reader, self._same_log)
-        self._pacing = PollPacing(self.reader.rings)
+        self._pacing = PollPacing(self.reader.bell(id_prefix()))
         self._restore_collector: Callable[[], None] | None = None
         if spare_collector:
             collect = self.reader.view.size >= _COLLECT_FROM_ROWS

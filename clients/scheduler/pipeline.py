@@ -43,7 +43,7 @@ from vacancy.resources.model.event_encoding import ClaimWire, ClosedRequestWire
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationPart, VerdictRow, granted_by_name
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
-from vacancy.streams.file_events import MODIFIED, FileEvents
+from vacancy.streams.file_events import RUNG, FileEvents
 from vacancy.streams.log_clock import duration_text
 
 if TYPE_CHECKING:
@@ -148,9 +148,10 @@ class ClaimInFlight:
 class PollPacing:
     """How long to sleep before the next look for a verdict. It remembers how long verdicts took.
 
-    While one claim or a few are in flight, the sleep ends shortly before a verdict can be there. From then on each commit of
-    the worker wakes the scheduler, by its write to the ring (`rings`: the files). Where nothing wakes it, or other commits do,
-    the sleep is a 16th of the time that the claim has waited: so a verdict is seen within 6 % of the time that it took.
+    While one claim or a few are in flight, the worker wakes the scheduler when it has committed the verdict of one (`bell`: see
+    `changefeed.bells`). Where nothing wakes it, the sleep ends shortly before a verdict can be there, and then it is a 16th of the
+    time that the claim has waited: so a verdict is seen within 6 % of the time that it took. It also looks at such
+    intervals until the worker has announced a verdict, and again once one came unannounced.
     Of many claims some verdict comes all the time, and looking often would cost CPU for each: the sleep is at least half of
     the idle time.
     """
@@ -159,34 +160,38 @@ class PollPacing:
     _LEAST_S: Final = 0.0001
     _LEAST_OF_MANY_S: Final = 0.0005
     _MOST_S: Final = 0.005
+    _ANNOUNCED_S: Final = 0.020
+    """How long it waits at most for a bell that rang for the last verdict."""
 
-    def __init__(self, rings: Iterable[Path] = ()) -> None:
+    def __init__(self, bell: Path | None = None) -> None:
         self._soonest_s = 0.0
-        self._rings = tuple(rings)
+        self._bell = bell
         self._events: FileEvents | None = None
-        self._woke_in_vain = False
+        self._rang = self._is_announced = False
 
     def note(self, waited_s: float) -> None:
         """A verdict came after this time."""
         self._soonest_s = min(waited_s, self._soonest_s * 1.1) if self._soonest_s else waited_s
-        self._woke_in_vain = False
+        self._is_announced = self._rang
 
     def wait(self, waited_s: float) -> None:
         """Wait for the verdict of few claims, when the oldest has waited for this time."""
-        if not self._rings or self._woke_in_vain or 0.8 * self._soonest_s - waited_s > self._LEAST_S:
-            self._woke_in_vain = False
-            time.sleep(self.pause_s(waited_s))
-            return
+        if self._events is None and self._bell is not None:
+            self._events = FileEvents([self._bell], RUNG)
         if self._events is None:
-            self._events = FileEvents(self._rings, MODIFIED)
-        longest_s = self._MOST_S if self._events.works else self.pause_s(waited_s)
-        self._woke_in_vain = self._events.wait(longest_s)
+            time.sleep(self.pause_s(waited_s))
+        else:
+            self._rang = self._events.wait(self.longest_s(waited_s))
+
+    def longest_s(self, waited_s: float) -> float:
+        """How long to wait for a bell at most."""
+        return self._ANNOUNCED_S if self._is_announced else self.pause_s(waited_s)
 
     def close(self) -> None:
-        """No longer watch the files."""
+        """No longer watch the file."""
         if self._events is not None:
             self._events.close()
-        self._events, self._rings = None, ()
+        self._events, self._bell = None, None
 
     def pause_s(self, waited_s: float) -> float:
         """For few claims, when the oldest has waited for this time."""

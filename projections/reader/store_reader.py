@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from vacancy.projections.changefeed.bells import bell_path
 from vacancy.projections.changefeed.entries import FeedEntry, joined, verdicts
 from vacancy.projections.changefeed.shared_ring import ring_path
 from vacancy.projections.reader.partition_reader import PartitionReader
@@ -118,10 +119,9 @@ class StoreReader:
             for p in range(self.manifest.partitions)
         }
 
-    @property
-    def rings(self) -> list[Path]:
-        """The files that the worker writes at each commit, one a partition."""
-        return [ring_path(partition_path(self.path, one)) for one in range(self.manifest.partitions)]
+    def bell(self, claims: str) -> Path:
+        """The file by which the worker announces the verdicts of claims whose ids have this beginning (`changefeed.bells`)."""
+        return bell_path(self.path, claims.encode())
 
     def log_time_ms(self, partition: int) -> int:
         """A partition's log time as of the last `catch_up`, 0 before its first record."""

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 from rocksdict import Rdict, WriteBatch
 
+from vacancy.projections.changefeed.bells import Bells
 from vacancy.projections.changefeed.entries import BYTES_MAX, ENTRIES_MAX, FeedEntry, Images, encode_entry
 from vacancy.projections.changefeed.shared_ring import RingWriter
 from vacancy.projections.store.deadline_index import DeadlineIndex
@@ -201,6 +202,7 @@ class PartitionStore:
         with translated(self.path):
             self._dbs[LOCAL_FAMILY][LOCAL_KEY] = encode_metadata(self.local)
             self._ring = RingWriter(self.path, self.local.epoch, self.local.feed_next)
+        self._bells = Bells(self.path.parent)
 
     def _names_to_open(self, first_rules: int) -> tuple[str, ...]:
         """The tables that are there, as RocksDB opens only all of them, and those of version 1. In a new directory also those
@@ -320,6 +322,8 @@ class PartitionStore:
             raise
         self.local = local
         self._ring.add(number, entry)
+        if (verdicts := self._staged.get(VERDICTS)) is not None:
+            self._bells.ring([row_key for row_key, row in verdicts.items() if row is not None])
         if gone := first - (number - len(self._feed_sizes)):
             self._feed_bytes -= sum(self._feed_sizes[:gone])
             del self._feed_sizes[:gone]

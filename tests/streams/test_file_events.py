@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vacancy.streams import file_events
-from vacancy.streams.file_events import MODIFIED, OPENED, FileEvents
+from vacancy.streams.file_events import OPENED, RUNG, FileEvents
 
 
 def waits(events: FileEvents, timeout_s: float) -> tuple[bool, float]:
@@ -39,7 +39,7 @@ def test_who_waits_is_woken_by_what_others_do_and_by_each_thing_once(tmp_path: P
 def test_a_file_that_comes_later_or_again_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_events, "_WATCH_AGAIN_S", 0.0)
     path = tmp_path / "file"
-    events = FileEvents([path], MODIFIED)
+    events = FileEvents([path], RUNG)
     assert not events.wait(0.0)
     for _ in range(2):
         path.write_bytes(b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import threading
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from vacancy.clients.runtime.bootstrap import installed_registry, new_log, open_
 from vacancy.clients.scheduler import pipeline, store_query
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.projections.changefeed import bells
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import find
 from vacancy.projections.query.model import Candidate
@@ -249,6 +251,29 @@ def test_of_many_claims_verdicts_are_looked_for_as_often_as_they_take() -> None:
     assert pacing.pause_of_many_s(0.0, 0.0) == 0.0005
     assert pacing.pause_of_many_s(0.048, 0.0) == 0.003
     assert pacing.pause_of_many_s(0.001, 0.008) == 0.004
+
+
+def test_a_bell_is_relied_on_while_it_announces_verdicts(tmp_path: Path) -> None:
+    bell = tmp_path / "bell"
+    bell.touch()
+    pacing = pipeline.PollPacing(bell)
+    for rings, longest_s in ((False, 0.001), (True, 0.020), (True, 0.020), (False, 0.001)):
+        pacing.wait(0.001)  # from the first time on it watches
+        if rings:
+            bell.write_bytes(b"")
+            pacing.wait(0.001)
+        pacing.note(0.00125)
+        assert pacing.longest_s(0.0) == longest_s
+    pacing.close()
+    pacing.wait(0.001)
+
+
+@pytest.mark.timeout(240)
+def test_schedulers_place_beside_a_worker_without_bells(tmp_path: Path) -> None:
+    with scheduling(tmp_path, nodes=2, partitions=2) as scheduler:
+        shutil.rmtree(tmp_path / "store" / bells.DIRECTORY)  # as a build leaves it that knows none
+        placed = [scheduler.place(ONE).root for _ in range(8)]
+    assert Counter(placed) == {"node-0": 4, "node-1": 4}
 
 
 @pytest.mark.timeout(240)
