@@ -41,12 +41,14 @@ PATCHED: Mapping[str, tuple[str, ...]] = {
         "get_usages_by_provider_trees",
     ),
     "placement.objects.allocation_candidate": ("_provider_ids_from_root_ids",),
+    "placement.schemas.inventory": (),
     "placement.util": (),
 }
 """Placement's module -> its functions that ask SQL; `candidate_queries` has one of the same name for each."""
 
 EXTENDED: Mapping[str, str] = {
     "placement.objects.allocation_candidate": f"{OURS}.limited_search",
+    "placement.schemas.inventory": f"{OURS}.inventory_schema",
     "placement.util": f"{OURS}.schema_validation",
 }
 """Placement's module -> the module whose `install` changes something else in it."""
