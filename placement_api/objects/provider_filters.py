@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vacancy.placement_api.backend import Inventory, Provider
@@ -12,7 +12,8 @@ from vacancy.placement_api.view import View
 def matching(context: Any, view: View, filters: Mapping[str, Any]) -> list[Provider]:
     """The providers of a view that match, in the order of creation.
 
-    Raises ResourceClassNotFound or TraitNotFound for a name that nobody knows.
+    Raises ResourceClassNotFound or TraitNotFound for a name that nobody knows. As in Placement, a filter is not looked at where
+    one before it leaves no provider: the order is tree, required traits, forbidden traits, aggregates, resources.
     """
     in_tree = filters.get("in_tree")
     root = None
@@ -22,13 +23,19 @@ def matching(context: Any, view: View, filters: Mapping[str, Any]) -> list[Provi
             return []
         root = row.root
     required: list[set[str]] = [set(any_of) for any_of in filters.get("required_traits") or []]
-    forbidden: set[str] = set(filters.get("forbidden_traits") or ())
-    for trait in [*forbidden, *(one for any_of in required for one in any_of)]:
+    for trait in (one for any_of in required for one in any_of):
         context.trait_cache.id_from_string(trait)
+    if required and not _in_all(view.with_trait, required):
+        return []
+    forbidden: set[str] = set(filters.get("forbidden_traits") or ())
+    for trait in forbidden:
+        context.trait_cache.id_from_string(trait)
+    member_of: list[set[str]] = [set(any_of) for any_of in filters.get("member_of") or []]
+    if member_of and not _in_all(view.members, member_of):
+        return []
     resources: Mapping[str, int] = filters.get("resources") or {}
     for name in resources:
         context.rc_cache.id_from_string(name)
-    member_of: list[set[str]] = [set(any_of) for any_of in filters.get("member_of") or []]
     outside: set[str] = set(filters.get("forbidden_aggs") or ())
 
     def matches(one: Provider) -> bool:
@@ -42,6 +49,11 @@ def matching(context: Any, view: View, filters: Mapping[str, Any]) -> list[Provi
         )
 
     return [one for one in _named(view, filters) if matches(one)]
+
+
+def _in_all(having: Callable[[str], Iterable[str]], sets: Iterable[Iterable[str]]) -> set[str]:
+    """The providers that have something of each set."""
+    return set.intersection(*({uuid for name in any_of for uuid in having(name)} for any_of in sets))
 
 
 def _named(view: View, filters: Mapping[str, Any]) -> Iterable[Provider]:

@@ -53,3 +53,17 @@ def test_an_inventory_that_is_there_is_named(api: Api) -> None:
     detail = answer.body["errors"][0]["detail"]
     assert f"Update conflict: resource provider {ONE} has an inventory of VCPU already" in detail
     assert answer.body["errors"][0]["code"] == "placement.concurrent_update"
+
+
+def test_a_filter_after_one_that_leaves_no_provider_is_not_looked_at(api: Api) -> None:
+    """As Placement answers it: an unknown name is refused only where it is looked up."""
+    aggregate = "member_of=7f2b1c58-6a9b-4f0e-9a51-0d7c3e8f4a22"
+    for query, status in (
+        ("required=CUSTOM_NOBODY", 400),
+        (f"required=CUSTOM_NOBODY&{aggregate}", 400),
+        (f"required=!CUSTOM_NOBODY&{aggregate}", 400),
+        ("required=HW_CPU_X86_AVX,!CUSTOM_NOBODY", 200),
+        (f"resources=CUSTOM_NOBODY:1&{aggregate}", 200),
+        ("resources=CUSTOM_NOBODY:1", 400),
+    ):
+        assert api.request("GET", f"/resource_providers?{query}").status == status, query

@@ -45,7 +45,8 @@ class Requests:
             *(self.traits, self.aggregates, self.name, self.delete, self.rename, self.one_inventory),
             *(self.allocations,) * 8,
             *(self.release, self.two_consumers, self.reshape),
-            *(self.candidates,) * 2,
+            *(self.candidates, self.candidates_of_groups, self.candidates_of_groups),
+            *(self.list_of_providers, self.list_of_names),
         )
         version = rng.choice(VERSIONS)
         method, path, body = rng.choice(kinds)()
@@ -179,6 +180,62 @@ class Requests:
         rng = self._rng
         path = f"/allocation_candidates?resources={rng.choice(CLASSES)}:{rng.choice((1, 2))}"
         return "GET", path + rng.choice(("", f",{CLASSES[0]}:1", f"&required={rng.choice(TRAITS)}")), None
+
+    def candidates_of_groups(self) -> tuple[str, str, Any]:
+        """Of one to three groups, each with some conditions, and conditions of all of them."""
+        rng = self._rng
+        suffixes = rng.sample(("", "1", "2", "_NIC"), rng.choice((1, 2, 2, 3)))
+        words = [word for suffix in suffixes for word in self._group(suffix)]
+        if len(suffixes) > 1 and rng.random() < 0.9:
+            words.append(f"group_policy={rng.choice(('none', 'isolate'))}")
+        if rng.random() < 0.2:
+            words.append(f"root_required={rng.choice(('', '!'))}{rng.choice(TRAITS)}")
+        if rng.random() < 0.2:
+            words.append(f"same_subtree={','.join(f'_{one}'.replace('__', '_') for one in suffixes if one)}")
+        return "GET", f"/allocation_candidates?{'&'.join(words)}", None
+
+    def _group(self, suffix: str) -> list[str]:
+        rng = self._rng
+        resources = [
+            f"{name}:{rng.choice((1, 1, 2))}" for name in rng.sample(CLASSES[:4], rng.choice((1, 1, 2)))
+        ]
+        return [f"resources{suffix}={','.join(resources)}", *self._conditions(suffix)]
+
+    def _conditions(self, suffix: str = "") -> list[str]:
+        """On traits, aggregates and trees, each seldom."""
+        rng = self._rng
+        trait, other = rng.sample(TRAITS, 2)
+        aggregate, another = self._aggregates
+        conditions = (
+            *(
+                f"required{suffix}={trait}",
+                f"required{suffix}=!{trait},{other}",
+                f"required{suffix}=in:{trait},{other}",
+            ),
+            *(f"member_of{suffix}={aggregate}", f"member_of{suffix}=in:{aggregate},{another}"),
+            *(f"member_of{suffix}=!{aggregate}", f"in_tree{suffix}={rng.choice(self._providers)}"),
+        )
+        return [one for one in conditions if rng.random() < 0.08]
+
+    def list_of_providers(self) -> tuple[str, str, Any]:
+        rng = self._rng
+        words = self._conditions()
+        if rng.random() < 0.5:
+            words.append(f"resources={rng.choice(CLASSES)}:{rng.choice((1, 2))}")
+        if rng.random() < 0.2:
+            words.append(rng.choice((f"name=name {rng.randrange(8)}", f"uuid={rng.choice(self._providers)}")))
+        return "GET", f"/resource_providers?{'&'.join(words)}".replace(" ", "%20"), None
+
+    def list_of_names(self) -> tuple[str, str, Any]:
+        rng = self._rng
+        lists = (
+            *("/resource_classes", "/traits?associated=true", "/traits?associated=false"),
+            *(f"/traits?name=in:{','.join(TRAITS)}", f"/traits/{rng.choice(TRAITS)}"),
+            *(f"/resource_classes/{rng.choice(CLASSES)}", f"/usages?project_id={rng.choice('pq')}&user_id=u"),
+            f"/usages?project_id={rng.choice('pq')}&consumer_type={rng.choice(('all', 'unknown', 'INSTANCE'))}",
+            self.provider(),
+        )
+        return "GET", rng.choice(lists), None
 
     def state(self) -> Iterator[Request]:
         """Requests that together show all state."""
