@@ -4,7 +4,7 @@
 hello       the browser is connected: what changes from now on is sent, so fetch the fleet now
 health      the strip as HTML, the sums of all classes, the generation of the nodes: fetch the fleet again where it is another one
 fleet       the nodes that changed, of the class that a browser shows
-reload      events were left out: fetch the fleet again
+reload      events were left out, or nodes are in other groups: fetch the fleet again
 unreadable  the tables cannot be read now
 ```
 """
@@ -23,11 +23,12 @@ from typing import Any, Final
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.plain import plain
 from vacancy.streams.clock import wall_ms
-from vacancy.ui.fleet import heard_s
+from vacancy.ui.fleet import Fleet, heard_s
 from vacancy.ui.health import Health
 from vacancy.ui.nodes import NodeIndex
 from vacancy.ui.payload import changes_text
 from vacancy.ui.rates import Rate
+from vacancy.ui.regrouping import Regrouping
 from vacancy.ui.site import Site
 from vacancy.ui.tables import Tables
 
@@ -50,9 +51,10 @@ def event_text(event: str, data: Any) -> str:
 
 @dataclass(eq=False)
 class Subscriber:
-    """One browser, and the class that it shows ('' for none)."""
+    """One browser, and the class and the grouping that it shows ('' for none)."""
 
     class_name: str
+    group: str
     queue: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_WAITING_MAX))
     missed: bool = False
 
@@ -72,6 +74,7 @@ class _Look:
     rate: Rate
     generation: int
     changes: dict[str, Any]
+    regrouped: set[str] = field(default_factory=set)
 
 
 class Live:
@@ -80,6 +83,7 @@ class Live:
     def __init__(self, site: Site, strip: Callable[[Health], str]) -> None:
         self._site, self._strip = site, strip
         self._subscribers: set[Subscriber] = set()
+        self._regrouping = Regrouping()
         self._asking: asyncio.Future[None] | None = None
         self._seen: dict[str, tuple[int, Any]] = {}
         """Class -> generation and columns at the last look. Only in the thread of the tables."""
@@ -115,8 +119,9 @@ class Live:
 
     async def _look(self) -> None:
         classes = {one.class_name for one in self._subscribers if one.class_name}
+        groups = {one.group for one in self._subscribers if one.group}
         wanted = bool(self._subscribers)
-        look = await self._site.read("", lambda tables: self._read(tables, classes, wanted=wanted))
+        look = await self._site.read("", lambda tables: self._read(tables, classes, groups, wanted=wanted))
         if look.health is None:
             return
         health = {
@@ -136,7 +141,7 @@ class Live:
             if change is not None
         }
         for one in self._subscribers:
-            if one.missed:
+            if one.missed or one.group in look.regrouped:
                 one.missed = False
                 one.send(event_text("reload", {}))
             elif one.class_name in changes:
@@ -146,7 +151,7 @@ class Live:
         for one in self._subscribers:
             one.send(text)
 
-    def _read(self, tables: Tables, classes: set[str], *, wanted: bool) -> _Look:
+    def _read(self, tables: Tables, classes: set[str], groups: set[str], *, wanted: bool) -> _Look:
         now_s = time.monotonic()
         rate = self._site.rates.look(tables.reader.position, now_s, wall_ms())
         if not wanted:
@@ -163,17 +168,19 @@ class Live:
             self._seen[name] = index.generation, now
         for gone in set(self._seen) - classes:
             del self._seen[gone]
-        return _Look(health, rate, index.generation, changes)
+        regrouped = self._regrouping.look(tables.nodes, index, groups)
+        return _Look(health, rate, index.generation, changes, regrouped)
 
-    def begin(self, tables: Tables, class_name: str) -> None:
+    def begin(self, tables: Tables, found: Fleet) -> None:
         """A browser fetches the nodes as they are now: whatever changes from now on is news. In the thread of the tables."""
         index = tables.nodes.index()
-        if self._seen.get(class_name, (-1, None))[0] != index.generation:
-            self._seen[class_name] = index.generation, _columns(tables, class_name, index)
+        if self._seen.get(found.name, (-1, None))[0] != index.generation:
+            self._seen[found.name] = index.generation, _columns(tables, found.name, index)
+        self._regrouping.begin(tables.nodes, index, found.group, found.grouping)
 
-    async def events(self, class_name: str) -> AsyncGenerator[str, None]:
+    async def events(self, class_name: str, group: str = "") -> AsyncGenerator[str, None]:
         """The events for one browser, as text, until it is closed. A comment now and again shows whether it is still there."""
-        one = Subscriber(class_name)
+        one = Subscriber(class_name, group)
         self._subscribers.add(one)
         try:
             yield "retry: 2000\n" + event_text("hello", {})

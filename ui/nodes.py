@@ -36,6 +36,7 @@ RETIRED: Final = STATES.index("retired")
 _DIGITS: Final = re.compile(rb"(\d+)")
 _STANDARD: Final = {name: at for at, name in enumerate(STANDARDS)}
 _STATE_TABLES: Final = frozenset({PROVIDERS.name, NODES.name, FACTS.name})
+_LABEL_TABLES: Final = frozenset({PROVIDERS.name, FACTS.name})
 _AGAIN_LAYOUT_MS: Final = 2_000
 _STATES_KEPT: Final = 200_000
 _STATES_S: Final = 20.0
@@ -97,11 +98,14 @@ class FleetNodes:
         self._records: dict[str, _Records] = {}
         self._states: dict[bytes, int] = {}
         self._states_until = 0.0
+        self.labels = 0
+        """Increases when a provider, or what an operator set for one, may have changed: aggregates, attributes."""
         if not reader.still:
             reader.watch(self._changed)
 
     def _changed(self, table: str, keys: Sequence[bytes]) -> None:
         """Rows of a table have changed; no name: all of them may have."""
+        self.labels += not table or table in _LABEL_TABLES
         if not table:
             self._records.clear()
             self._states.clear()

@@ -53,6 +53,11 @@ def latency_text(seconds: float | None) -> str:
     return f"{1000 * seconds:.0f}\u2009ms" if seconds >= 0.01 else f"{1000 * seconds:.2g}\u2009ms"
 
 
+def counted(count: int, what: str) -> str:
+    """`1 trait`, `2 traits`."""
+    return f"{number(count)} {what}{'' if count == 1 else 's'}"
+
+
 def time_markup(ms: int) -> Markup:
     """A time as an element; nothing for 0."""
     if not ms:
@@ -88,6 +93,7 @@ class Renderer:
             short=short_number,
             duration=duration,
             latency=latency_text,
+            counted=counted,
             time=time_markup,
             ask=ask_text,
             pretty=pretty,

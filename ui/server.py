@@ -302,14 +302,15 @@ def _view_of(query: Any, name: str) -> str:
 
 async def _events(request: web.Request) -> web.StreamResponse:
     """The events of one browser (see `live`)."""
-    live, class_name = request.app[_LIVE], request.query.get("class", "")
+    live = request.app[_LIVE]
     if live.is_full:
         raise web.HTTPServiceUnavailable(text="too many pages are open\n", headers={"Retry-After": "10"})
     response = web.StreamResponse(
         headers={**SECURITY_HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
     )
     await response.prepare(request)
-    events = live.events(class_name)
+    group = "" if request.app[_SITE].options.redacted else request.query.get("group", "")
+    events = live.events(request.query.get("class", ""), group)
     try:
         async for text in events:
             await asyncio.wait_for(response.write(text.encode()), _WRITE_S)

@@ -103,6 +103,14 @@ class Fleet:
         event = events.OperatorSettingsSet(id=uuid.uuid4().hex, source="/operator", data=data)
         self.append(events.encode(event), cell_for(node, PARTITIONS))
 
+    def other_digest(self) -> None:
+        """Append what another host says of its tables: another digest than this one's."""
+        other = events.StateMarkedData(store=uuid.uuid4().hex)
+        mark = events.encode(events.StateMarked(id=uuid.uuid4().hex, source="/other", data=other))
+        (at,) = self.log.append([NewRecord(self.cell, mark)])
+        data = events.StateDigestedData(store=other.store, position=at.offset + 1, digest="0" * 32)
+        self.append(events.encode(events.StateDigested(id=uuid.uuid4().hex, source="/other", data=data)))
+
     def refused(self) -> None:
         """Append a record that becomes a dead letter."""
         self.append(b"\xff\x00 " + HOSTILE.encode())

@@ -11,6 +11,15 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 WAIT_MS = 90_000
+SHIFT_MAX = 0.02
+"""How much of a view may move by itself: 0.1 counts as good."""
+
+_SHIFTS = """
+globalThis.moved = 0;
+new PerformanceObserver((list) => {
+  for (const one of list.getEntries()) if (!one.hadRecentInput) globalThis.moved += one.value;
+}).observe({type: "layout-shift", buffered: true});
+"""
 
 
 @contextmanager
@@ -35,6 +44,7 @@ class Visitor:
         self.address = address
         self.complaints: list[str] = []
         self._context = browser.new_context(**settings)
+        self._context.add_init_script(_SHIFTS)
         self.page: Page = self._context.new_page()
         self.page.set_default_timeout(WAIT_MS)
         self.page.on("console", self._said)
@@ -56,6 +66,10 @@ class Visitor:
             self.page.wait_for_selector("body[data-drawn]")
         self.page.wait_for_selector("[data-later] > p.empty > a", state="detached")
         return self.page
+
+    def shift(self) -> float:
+        """How much of this view has moved by itself since it was loaded, as Lighthouse adds it up."""
+        return float(self.page.evaluate("globalThis.moved"))
 
     def violations(self) -> list[str]:
         """What axe finds: rule and element."""

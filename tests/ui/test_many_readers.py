@@ -7,9 +7,11 @@ import json
 import shutil
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.ui.test_views import WAIT_S, columns, get, get_json
 from vacancy.clients.past.historical_store import HistoricalStore, Progress
 from vacancy.resources.model.errors import StoreError
 from vacancy.ui.command_line import command_line
+from vacancy.ui.live import SUBSCRIBERS_MAX
 from vacancy.ui.past import BeingMade, Busy, PastTables
 from vacancy.ui.server import names_of_host
 from vacancy.ui.tables import Tables
@@ -55,6 +58,32 @@ def test_nothing_that_changes_after_the_nodes_were_fetched_is_missed(fleet: Flee
             fleet.fold()
             news = next(data for name, data in stream if name == "fleet")
         assert news["generation"] == header["generation"]
+
+
+def test_there_are_only_so_many_browsers(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SUBSCRIBERS_MAX == 256
+    monkeypatch.setattr("vacancy.ui.live.SUBSCRIBERS_MAX", 2)
+    began = time.monotonic()
+    with served(fleet) as address:
+
+        def browse() -> Any:
+            return urllib.request.urlopen(f"{address}/events", timeout=WAIT_S)  # noqa: S310
+
+        first, second = browse(), browse()
+        assert next(events(second)) == ("hello", {})
+        status, body, headers = get(f"{address}/events")
+        assert (status, headers["Retry-After"]) == (503, "10")
+        assert b"too many pages are open" in body
+        assert get(f"{address}/status")[0] == 200  # without news it is shown all the same
+        first.close()
+        third = None
+        while third is None:  # the end of the first is noticed with the next event
+            assert time.monotonic() < began + WAIT_S
+            time.sleep(0.2)
+            with suppress(urllib.error.HTTPError):
+                third = browse()
+        second.close()
+        third.close()
 
 
 def test_the_pages_follow_when_the_store_is_rebuilt(tmp_path: Path) -> None:

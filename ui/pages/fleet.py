@@ -55,14 +55,14 @@ async def page(site: Site, ask: Ask) -> Page:
     )
 
 
-async def payload(site: Site, ask: Ask, begin: Callable[[Tables, str], None]) -> bytes:
+async def payload(site: Site, ask: Ask, begin: Callable[[Tables, Fleet], None]) -> bytes:
     """The bytes for the heat map. `begin` is called when the nodes are of now (`Live.begin`)."""
     group = _group(site, ask)
 
     def read(tables: Tables) -> bytes:
         found = fleet(tables, ask.get("class"), group)
         if not ask.as_of:
-            begin(tables, found.name)
+            begin(tables, found)
         return as_bytes(found, redacted=site.options.redacted)
 
     return await site.read(ask.as_of, read)

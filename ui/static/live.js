@@ -13,8 +13,8 @@ function listen([event, listener]) {
 
 function open() {
   if (source !== null || document.hidden || !listeners.length) return;
-  const shown = document.body.dataset.class ?? "";
-  source = new EventSource(`/events?class=${encodeURIComponent(shown)}`);
+  const shown = new URLSearchParams({ class: document.body.dataset.class ?? "", group: document.body.dataset.group ?? "" });
+  source = new EventSource(`/events?${shown}`);
   source.addEventListener("hello", () => { greeted = true; });
   listeners.forEach(listen);
 }

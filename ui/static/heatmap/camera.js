@@ -1,6 +1,7 @@
 // Where the map is looked at from: the place of its corner on the canvas, and the pixels of one cell.
 const SCALE_MAX = 160;
 const SCALE_FIT_MAX = 44;
+const EDGE = 12; // pixels of the frame that stay free
 
 export class Camera {
   constructor() {
@@ -8,12 +9,12 @@ export class Camera {
   }
 
   fit(layout, wide, tall) {
-    let scale = Math.min(wide / layout.width, tall / layout.height, SCALE_FIT_MAX);
+    let scale = Math.min((wide - EDGE) / layout.width, (tall - EDGE) / layout.height, SCALE_FIT_MAX);
     if (scale >= 2) scale = Math.floor(scale * 2) / 2; // cells of equal size look calm
     Object.assign(this, { layout, wide, tall, scale, least: scale, fitted: true });
     this.x = Math.round(Math.max(0, (wide - layout.width * scale) / 2));
     this.y = Math.round(Math.max(0, (tall - layout.height * scale) / 2));
-    if (scale === SCALE_FIT_MAX) this.y = 0;
+    if (scale === SCALE_FIT_MAX) this.y = EDGE / 2;
   }
 
   zoom(by, x = this.wide / 2, y = this.tall / 2) {

@@ -8,7 +8,8 @@ export class FleetData {
     const decoder = new TextDecoder();
     const header = JSON.parse(decoder.decode(new Uint8Array(bytes, 4, length)));
     const base = 4 + length;
-    Object.assign(this, { className: header.class, group: header.group, groups: header.groups, states: header.states });
+    Object.assign(this, { className: header.class, grouping: header.group, groups: header.groups, states: header.states });
+    this.regrouped = false;
     this.generation = header.generation;
     this.asOfMs = header.as_of_ms;
     this.size = header.nodes;
@@ -36,7 +37,8 @@ export class FleetData {
     return Math.max(0, present / 1000 - this.heard[node]);
   }
 
-  // Apply what changed on the server; returns whether it fits these nodes.
+  // Apply what changed on the server; returns whether it fits these nodes. Where nodes are grouped by their state, a new
+  // state is a new group: `regrouped` says so, until it is reset.
   apply(changes) {
     if (changes.generation !== this.generation) return false;
     const at = decode(changes.nodes, Uint32Array);
@@ -49,6 +51,10 @@ export class FleetData {
     for (let i = 0; i < at.length; i += 1) {
       this.heard[at[i]] = heard[i];
       this.state[at[i]] = state[i];
+      if (this.grouping === "state" && this.group[at[i]] !== state[i]) {
+        this.group[at[i]] = state[i];
+        this.regrouped = true;
+      }
     }
     return true;
   }

@@ -47,7 +47,7 @@ class FleetMap {
         this.waiting = [];
         await this.fetch();
         const waited = this.waiting.filter((changes) => this.data?.apply(changes));
-        if (waited.length) this.recolour();
+        if (waited.length) this.redraw();
       }
     } catch (error) {
       if (!this.data) readout.textContent = `The nodes cannot be shown: ${error.message}.`;
@@ -58,7 +58,13 @@ class FleetMap {
 
   changed(changes) {
     if (this.loading) this.waiting.push(changes);
-    else if (this.data?.apply(changes)) this.recolour();
+    else if (this.data?.apply(changes)) this.redraw();
+  }
+
+  redraw() {
+    if (this.data.regrouped) this.arrange();
+    this.data.regrouped = false;
+    this.recolour();
   }
 
   async fetch() {

@@ -1,5 +1,6 @@
 // Where each node is: groups are blocks of equal width in a few columns, nodes are cells of 1 by 1 in them, in their order.
 const GAP = 1;
+const LABEL = 17; // pixels
 
 export class Layout {
   // `groupOf`: node -> group. The blocks fill a canvas of `width` by `height` pixels as well as they can.
@@ -49,26 +50,27 @@ export class Layout {
   _arranged(filled, across, width, height) {
     const shelves = Math.ceil(filled.length / across);
     let scale = Math.sqrt((width * height) / Math.max(1, this.size));
-    let cells = 1;
-    let tops = [0];
-    let label = 1;
-    let tall = 1;
-    for (let turn = 0; turn < 8; turn += 1) {
-      cells = Math.max(1, Math.floor((width / scale + GAP) / across) - GAP);
-      label = Math.max(1, Math.ceil(17 / scale));
-      tops = [0];
+    let best = null;
+    for (let turn = 0; turn < 12; turn += 1) {
+      const cells = Math.max(1, Math.floor((width / scale + GAP) / across) - GAP);
+      const label = Math.max(1, Math.ceil(LABEL / scale));
+      const tops = [0];
       for (let shelf = 0; shelf < shelves; shelf += 1) {
         let rows = 1;
         for (const group of filled.slice(shelf * across, (shelf + 1) * across)) rows = Math.max(rows, Math.ceil(this.counts[group] / cells));
         tops.push(tops[shelf] + label + rows + GAP);
       }
-      tall = tops[shelves] - GAP;
-      const fits = Math.min(width / (across * (cells + GAP) - GAP), height / tall);
+      const tall = tops[shelves] - GAP;
+      const wide = across * (cells + GAP) - GAP;
+      const fits = Math.min(width / wide, height / tall);
+      // Labels have a size in pixels: where cells become smaller than was thought, a label has too little room.
+      const readable = label * fits >= LABEL - 1;
+      const better = best === null || (readable === best.readable ? fits > best.scale : readable);
+      if (better) best = { across, cells, label, tops, width: wide, height: tall, scale: fits, shelves, readable };
       if (Math.abs(fits - scale) < 0.005 * scale) break;
       scale = fits < scale ? (2 * fits + scale) / 3 : (fits + scale) / 2;
     }
-    const wide = across * (cells + GAP) - GAP;
-    return { across, cells, label, tops, width: wide, height: tall, scale: Math.min(width / wide, height / tall), shelves };
+    return best;
   }
 
   // The place of a node: [x, y] of its cell.

@@ -40,8 +40,26 @@ export function showTotals(data, totals) {
     for (const name of ["total", "reserved", "used", "free"]) set(row.querySelector(`[data-of="${name}"]`), short(one[name]));
     setBar(row.querySelector(".bar"), one.used, one.capacity);
   };
+  const all = document.querySelector("tfoot [data-group-row]");
+  const list = document.querySelector(".totals tbody");
+  if (list && all && list.dataset.leftOut === undefined) {
+    const there = data.groups.filter((_, at) => totals.groups[at].nodes);
+    const shown = [...rows.keys()].filter(Boolean);
+    if (there.length !== shown.length || there.some((name, at) => name !== shown[at])) {
+      // A group came or went: rows are in the order of the groups.
+      list.replaceChildren(...there.map((name) => rows.get(name) ?? newRow(all, name)));
+      for (const row of list.rows) rows.set(row.dataset.groupRow, row);
+    }
+  }
   totals.groups.forEach((one, at) => show(rows.get(data.groups[at]), one));
-  show(document.querySelector("tfoot [data-group-row]"), totals.sum);
+  show(all, totals.sum);
+}
+
+function newRow(all, name) {
+  const row = all.cloneNode(true);
+  row.dataset.groupRow = name;
+  row.querySelector("th").textContent = name;
+  return row;
 }
 
 export function showClasses(classes) {
