@@ -8,10 +8,12 @@ from typing import Final
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.kafka.client import connect
+from vacancy.streams.kafka.librdkafka_sender import LibrdkafkaSender
+from vacancy.streams.kafka.librdkafka_settings import librdkafka_settings
 from vacancy.streams.kafka.reader import KafkaReader
-from vacancy.streams.kafka.sender import KafkaReceipt, KafkaSender
+from vacancy.streams.kafka.sender import KafkaSender
 from vacancy.streams.kafka.topic import count_partitions, delete_records
-from vacancy.streams.log import SEND_S, Log, no_partition
+from vacancy.streams.log import SEND_S, Log, Receipt, no_partition
 from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 
@@ -27,10 +29,10 @@ class KafkaLog(Log):
         self._closed = False
         self.clock = LogClock(self.name)
         self.partitions = count_partitions(place, settings, timeout_s)
-        self._sender = KafkaSender(place, settings, self.partitions, self.clock)
+        self._sender = _sender(place, settings, self.partitions, self.clock)
         self._reader = KafkaReader(connect("consumer", place, settings), place, self.partitions)
 
-    def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> KafkaReceipt:
+    def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> Receipt:
         """See `Log.send`. It waits only while the client does not know the brokers yet."""
         return self._sender.send(entries, timeout_s)
 
@@ -77,3 +79,13 @@ class KafkaLog(Log):
             self._closed = True
             self._sender.close(_CLOSE_S)
             self._reader.close()
+
+
+def _sender(
+    place: LogUrl, settings: Mapping[str, str], partitions: int, clock: LogClock
+) -> LibrdkafkaSender | KafkaSender:
+    """librdkafka's where it can do what the settings ask for."""
+    native = librdkafka_settings(place.servers, settings)
+    if native is None:
+        return KafkaSender(place, settings, partitions, clock)
+    return LibrdkafkaSender(place, native, partitions, clock)

@@ -15,6 +15,7 @@ from kafka.net.selector import NetworkSelector
 from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
+from vacancy.streams.kafka import log as kafka_log
 from vacancy.streams.kafka.topic import _open_partitions, check_topic
 from vacancy.streams.log import RECORD_BYTES_MAX, create_log, open_log
 from vacancy.streams.log_url import parse_log_url
@@ -244,8 +245,14 @@ def test_a_reader_far_behind_reads_everything_in_order(url: str, openings: Any) 
             assert seen[partition] == list(range(partition, 24_000, 3))
 
 
+@pytest.fixture
+def without_librdkafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the settings ask for something that librdkafka cannot do."""
+    monkeypatch.setattr(kafka_log, "librdkafka_settings", lambda *_: None)
+
+
 def test_one_send_wakes_the_thread_of_the_producer_once(
-    url: str, openings: Any, monkeypatch: pytest.MonkeyPatch
+    url: str, openings: Any, monkeypatch: pytest.MonkeyPatch, without_librdkafka: None
 ) -> None:
     with create_log(url, 4, openings(4)) as log:
         log.append([NewRecord(cell, b"before") for cell in covering_cells(4)])
@@ -260,3 +267,12 @@ def test_one_send_wakes_the_thread_of_the_producer_once(
         receipt = log.send([NewRecord(cell, b"one") for cell in covering_cells(4)] * 3)
         assert len(wakeups) == 1
         assert sorted(at.partition for at in receipt.wait()) == sorted([*range(4)] * 3)
+
+
+def test_kafka_python_sends_as_librdkafka_does(
+    url: str, openings: Any, admin: Any, without_librdkafka: None
+) -> None:
+    test_the_largest_record_passes_and_a_larger_one_stops_the_whole_append("a", url, openings)
+    other = f"{url}-small"
+    test_a_record_larger_than_the_topic_allows(other, openings, admin)
+    test_a_record_larger_than_this_client_allows(f"{url}-client", openings)
