@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from kafka.errors import KafkaTimeoutError
 
-from vacancy.resources.model.errors import LogError, LogUnavailable
+from vacancy.resources.model.errors import LogError, LogUnavailable, VacancyError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.kafka.errors import translate_error
@@ -36,13 +36,17 @@ _CONNECT_LOOK_S: Final = 0.5
 _END_S: Final = 1.0
 """How long a producer that failed gets to give back its records."""
 
+_CLOSE_S: Final = 0.1
+"""How long librdkafka itself waits for records that are left: there are none."""
+
 _NO_TIMESTAMP: Final = 0
+
+_NOT_LOGGED: Final = ("CONFWARN", "FATAL")
+"""Hints at other choices of settings, and errors that are raised."""
 
 logger = logging.getLogger("kafka.librdkafka")
 """For librdkafka's own lines, below the logger of kafka-python, so that both have one level."""
-logger.addFilter(
-    lambda line: not line.getMessage().startswith("CONFWARN")
-)  # hints at other choices of settings
+logger.addFilter(lambda line: not line.getMessage().startswith(_NOT_LOGGED))
 
 
 class _Sent:
@@ -75,6 +79,7 @@ class _Producer:
         """Raises `UsageError` for settings that librdkafka refuses."""
         from confluent_kafka import KafkaException, Producer
 
+        self._kafka_exception = KafkaException
         self._place, self._settings = place, settings
         self._sent: deque[_Sent] = deque()
         self._changed = Condition(Lock())
@@ -97,8 +102,6 @@ class _Producer:
 
     def connect(self, timeout_s: float) -> None:
         """Ask for the topic. Raises `LogUnavailable` where no broker answers, `LogError` where they refuse this client."""
-        from confluent_kafka import KafkaException
-
         until = time.monotonic() + timeout_s
         while True:
             left_s = until - time.monotonic()
@@ -106,7 +109,7 @@ class _Producer:
                 found = self._producer.list_topics(
                     self._place.place, min(max(left_s, 0.001), _CONNECT_LOOK_S)
                 )
-            except KafkaException as error:
+            except self._kafka_exception as error:
                 self.serve()
                 if self._refused is not None or time.monotonic() >= until:
                     refused = self._refused or error.args[0]
@@ -119,8 +122,6 @@ class _Producer:
 
     def send(self, entries: Sequence[NewRecord], partitions: int) -> _Sent:
         """Hand all entries to librdkafka. Raises `LogUnavailable` where it takes none."""
-        from confluent_kafka import KafkaException
-
         sent = _Sent(len(entries))
         produce, topic = self._producer.produce, self._place.place
         self._sent.append(sent)
@@ -129,7 +130,7 @@ class _Producer:
                 produce(
                     topic, value, key.encode(), partition_for(key, partitions), partial(sent.note, number)
                 )
-            except (KafkaException, BufferError) as error:
+            except (self._kafka_exception, BufferError) as error:
                 self.failed = True
                 if not number:
                     self._sent.remove(sent)
@@ -140,11 +141,13 @@ class _Producer:
                 break
         return sent
 
-    def _not_taken(self, error: Exception) -> LogError:
-        failed = error.args[0] if error.args else None
-        if hasattr(failed, "code"):
-            return translate(failed, self._place.url)  # type: ignore[return-value]
-        return translate_error(KafkaTimeoutError(), self._place.url)  # type: ignore[return-value]
+    def _not_taken(self, error: Exception) -> VacancyError:
+        """Why librdkafka took no record: mostly an error that ended the producer, which it reports apart."""
+        self.serve()
+        given = error.args[0] if isinstance(error, self._kafka_exception) else None
+        if self._refused is None and given is None:
+            return translate_error(KafkaTimeoutError(), self._place.url)
+        return translate(self._refused or given, self._place.url)
 
     # -- acknowledgements ------------------------------------------------------------------------------------------
 
@@ -187,13 +190,10 @@ class _Producer:
 
     def _poll(self, timeout_s: float) -> None:
         """Have librdkafka call back for what was acknowledged, and for what failed."""
-        from confluent_kafka import KafkaException
-
         try:
             self._producer.poll(timeout_s)
-        except (
-            KafkaException
-        ) as error:  # a fatal one, which `_note_error` got, too: it sends nothing any more
+        except self._kafka_exception as error:
+            # A fatal one, which `_note_error` gets, too. librdkafka sends nothing any more.
             self.failed = True
             self._refused = self._refused or error.args[0]
 
@@ -231,7 +231,8 @@ class _Producer:
             self.failed = True
             if self._sent:
                 self._give_up()
-        self._producer.close(0.1)
+        with contextlib.suppress(self._kafka_exception):  # a fatal error, again
+            self._producer.close(_CLOSE_S)
 
 
 class _Expired:
