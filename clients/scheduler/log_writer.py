@@ -52,6 +52,9 @@ KEPT_MAX: Final = 10_000
 CLOSED_WAIT_S: Final = 0.1
 """How long an outcome waits for others to share a record with."""
 
+CONFIRMED_S: Final = 0.02
+"""How often it is looked which records the log has confirmed. Verdicts do not wait for it, a record that is refused is reported so late."""
+
 BACKGROUND_WAIT_S: Final = 0.2
 """How long an outcome waits for a claim to be sent with, before a background thread sends it."""
 
@@ -114,6 +117,7 @@ class LogWriter:
         self._sending = Lock()
         self._receipts: deque[tuple[float, Receipt]] = deque()
         self._kept: deque[NewRecord] = deque(maxlen=KEPT_MAX)
+        self._checked_at = 0.0
         self._unavailable = False
         self._starting = Lock()
         self._background: Thread | None = None
@@ -162,6 +166,8 @@ class LogWriter:
             except LogUnavailable as error:
                 return error
         self._check_receipts()
+        if not (claims or gangs or self._kept or self._requests.is_due(CLOSED_WAIT_S)):
+            return None
         return self._send(claims, timeout_s, CLOSED_WAIT_S, gangs)
 
     def _send(
@@ -210,6 +216,10 @@ class LogWriter:
         return None if of is None else trace_attributes([of(claim.id) for claim in claims])
 
     def _check_receipts(self) -> None:
+        now = time.monotonic()
+        if now - self._checked_at < CONFIRMED_S:
+            return
+        self._checked_at = now
         while self._receipts and self._receipts[0][1].done:
             _is_confirmed(self._receipts.popleft()[1], 0.0)
 
@@ -340,6 +350,16 @@ class RequestRecords:
                 if not self._closed:
                     self._closed_since = time.monotonic()
                 self._closed.setdefault(home, []).append(request)
+
+    def is_due(self, closed_wait_s: float) -> bool:
+        """Whether `take` would return records."""
+        if self._received:
+            return True
+        closed = self._closed
+        return bool(closed) and (
+            time.monotonic() - self._closed_since >= closed_wait_s
+            or max(map(len, list(closed.values())), default=0) >= events.BATCH_MAX
+        )
 
     def take(self, closed_wait_s: float) -> list[NewRecord]:
         """What was gathered, as records: all requests, so that a claim in the log has its request there; outcomes where

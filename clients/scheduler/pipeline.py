@@ -152,8 +152,8 @@ class PollPacing:
     `changefeed.bells`). Where nothing wakes it, the sleep ends shortly before a verdict can be there, and then it is a 16th of the
     time that the claim has waited: so a verdict is seen within 6 % of the time that it took. It also looks at such
     intervals until the worker has announced a verdict, and again once one came unannounced.
-    Of many claims some verdict comes all the time, and looking often would cost CPU for each: the sleep is at least half of
-    the idle time.
+    Of many claims some verdict comes all the time, and looking often would cost CPU for each: the sleep is an eighth of the time
+    that the oldest has waited, and at least half of the idle time.
     """
 
     FEW: Final = 4
@@ -200,7 +200,7 @@ class PollPacing:
 
     def pause_of_many_s(self, waited_s: float, idle_s: float) -> float:
         """For many claims, when the oldest has waited for this time, after this time without any progress."""
-        return min(max(idle_s / 2, waited_s / 16, self._LEAST_OF_MANY_S), self._MOST_S)
+        return min(max(idle_s / 2, waited_s / 8, self._LEAST_OF_MANY_S), self._MOST_S)
 
 
 class Pipeline:
@@ -524,8 +524,7 @@ class Pipeline:
 
     def _late_text(self, late: ClaimInFlight) -> str:
         """Why a claim was judged after its deadline, or with a deadline that was too far ahead: the log's clock."""
-        partition = partition_for(late.candidate.cell, self._reader.manifest.partitions)
-        ahead_ms = self._reader.log_time_ms(partition) - late.claim.deadline_ms
+        ahead_ms = self._reader.log_time_ms(self._partition_of(late)) - late.claim.deadline_ms
         clock = self._log_time.clock.difference or "log time moved faster than this host's clock"
         side = (
             f"{duration_text(ahead_ms)} after its deadline"
@@ -548,9 +547,11 @@ class Pipeline:
                 ended = True
         return ended
 
+    def _partition_of(self, one: ClaimInFlight) -> int:
+        return partition_for(one.candidate.cell, self._reader.manifest.partitions)
+
     def _past_deadline(self, one: ClaimInFlight) -> bool:
-        partition = partition_for(one.candidate.cell, self._reader.manifest.partitions)
-        return self._reader.log_time_ms(partition) > one.claim.deadline_ms
+        return self._reader.log_time_ms(self._partition_of(one)) > one.claim.deadline_ms
 
     def _look_up(self, row_key: bytes, ended: ClaimInFlight) -> None:
         """Decide an overdue claim by the tables."""

@@ -249,7 +249,7 @@ def test_a_verdict_is_looked_for_often_once_it_can_be_there() -> None:
 def test_of_many_claims_verdicts_are_looked_for_as_often_as_they_take() -> None:
     pacing = pipeline.PollPacing()
     assert pacing.pause_of_many_s(0.0, 0.0) == 0.0005
-    assert pacing.pause_of_many_s(0.048, 0.0) == 0.003
+    assert pacing.pause_of_many_s(0.024, 0.0) == 0.003
     assert pacing.pause_of_many_s(0.001, 0.008) == 0.004
 
 
