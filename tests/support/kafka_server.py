@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -164,10 +164,12 @@ class KafkaCluster:
         properties: Mapping[str, str] | None = None,
         far: bool = False,
         port: int = 0,
+        java_options: Sequence[str] = (),
     ) -> None:
         """`listeners`: additional listeners of each broker: name -> security protocol. `properties`: their settings.
         `far`: an additional listener that clients reach only through a `TcpProxy` (see `proxies`).
-        `port`: that of the first broker, instead of any free one."""
+        `port`: that of the first broker, instead of any free one. `java_options`: more options of their Java."""
+        self._java_options = tuple(java_options)
         self._listeners, self._properties_more = dict(listeners or {}), dict(properties or {})
         self._far_ports: dict[int, int] = {}
         if far:
@@ -327,6 +329,7 @@ class KafkaCluster:
         return [
             self._java,
             *options,
+            *self._java_options,
             f"-Dlog4j2.configurationFile={self._log4j}",
             "-cp",
             f"{self._libs}/*",

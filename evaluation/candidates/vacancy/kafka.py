@@ -14,6 +14,20 @@ from tests.support.kafka_server import VERSION, KafkaCluster, KafkaNotStarted
 from vacancy.resources.model.errors import VacancyError
 
 _FLUSHED: Final = {"log.flush.interval.messages": "1"}
+_FEW_CORES: Final = {"num.network.threads": "1", "num.io.threads": "2"}
+_JAVA: Final = ("-XX:+UseTransparentHugePages",)
+_BROKER: Final = (
+    Setting(
+        "num.network.threads, num.io.threads",
+        "1, 2",
+        "docs/operating.md, a broker on few cores: a request wakes fewer threads",
+    ),
+    Setting(
+        "-XX:+UseTransparentHugePages",
+        "on",
+        "Java 17, the java command: large pages for the heap, where the system gives them on request (madvise)",
+    ),
+)
 _CLIENT: Final = Setting(
     "acks, enable.idempotence",
     "all, true",
@@ -23,7 +37,8 @@ _KAFKA_REVIEW: Final = (
     "The producer is idempotent with acks=all, and sends what is ready at once (`linger.ms` 0), because a scheduler waits for the answer."
     " The client's `batch_size` is 256 KiB. Brokers run in KRaft mode with a heap of 512 MB and the settings of the tests of this project:"
     " the serial collector and the first compiler of Java (`-XX:TieredStopAtLevel=1`), where Kafka's own start script takes G1"
-    f" and both compilers, for machines with more cores than two. Kafka {VERSION}."
+    " and both compilers, for machines with more cores than two. For the same reason a broker has one thread for its network, two for"
+    f" requests, and large pages (`-XX:+UseTransparentHugePages`). Kafka {VERSION}."
 )
 
 
@@ -53,7 +68,7 @@ class VacancyKafka1(VacancyStore):
         )
         return About(
             version=f"{self.version()} on Apache Kafka {VERSION}",
-            settings=(*SETTINGS, _CLIENT, flush),
+            settings=(*SETTINGS, _CLIENT, *_BROKER, flush),
             acknowledgement="the claim is in the broker's log on disk (fsync), and the worker has accepted it",
             durability="a kill of any process and a power failure; not the loss of the disk",
             replicas=1,
@@ -71,7 +86,10 @@ class VacancyKafka1(VacancyStore):
         """See `Candidate.start`."""
         try:
             self._cluster = KafkaCluster(
-                workdir / "kafka", brokers=self.brokers, properties=self.properties()
+                workdir / "kafka",
+                brokers=self.brokers,
+                properties={**_FEW_CORES, **self.properties()},
+                java_options=_JAVA,
             )
         except KafkaNotStarted as error:
             raise VacancyError(str(error)) from error
@@ -132,7 +150,7 @@ class VacancyKafka3(VacancyKafka1):
         )
         return About(
             version=f"{self.version()} on Apache Kafka {VERSION}",
-            settings=(*SETTINGS, _CLIENT, replicated),
+            settings=(*SETTINGS, _CLIENT, *_BROKER, replicated),
             acknowledgement="two of three brokers have the claim in memory or on disk, and the worker has accepted it",
             durability="a kill of any process and the loss of one broker with its disk; a power failure of all three may lose"
             " the last seconds",
