@@ -44,16 +44,18 @@ def _with_classes_in_use(rejection: Rejection, transaction: Transaction, view: V
 
 
 def _with_all_classes(rejection: Rejection, transaction: Transaction, view: View) -> Rejection:
-    """Before it judges amounts, Placement refuses providers that have none of the classes of the request, and names all."""
+    """Before it judges amounts, Placement refuses providers that have none of the classes of the request, and names all.
+
+    In a reshape a provider has its old and its new inventories then.
+    """
     amounts = [amount for consumer in transaction.consumers for amount in consumer.amounts]
     asked = {amount.resource_class for amount in amounts}
-    reshaped = {one.uuid for one in transaction.providers if one.inventories is not None}
+    reshaped = {one.uuid: one.inventories for one in transaction.providers if one.inventories is not None}
     without = [
         uuid
         for uuid in dict.fromkeys(amount.provider for amount in amounts)
         if uuid in view.providers
-        and uuid not in reshaped
-        and not asked & view.providers[uuid].inventories.keys()
+        and not asked & (view.providers[uuid].inventories.keys() | reshaped.get(uuid, {}).keys())
     ]
     return Rejection("no_inventory", ", ".join(without), tuple(asked)) if without else rejection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,3 +68,24 @@ def test_a_filter_after_one_that_leaves_no_provider_is_not_looked_at(api: Api) -
         ("resources=CUSTOM_NOBODY:1", 400),
     ):
         assert api.request("GET", f"/resource_providers?{query}").status == status, query
+
+
+@pytest.mark.parametrize("kind", ["placement", "sqlite"])
+def test_a_reshape_names_all_classes_that_a_provider_lacks(kind: str) -> None:
+    consumer = {
+        "allocations": {ONE: {"resources": {"DISK_GB": 1, "VGPU": 1}}},
+        "consumer_generation": None,
+        "consumer_type": "INSTANCE",
+        "project_id": "p",
+        "user_id": "u",
+    }
+    with api_process(kind) as found:
+        assert found.request("POST", "/resource_providers", {"name": "a", "uuid": ONE}).status == 200
+        all_ = {"resource_provider_generation": 0, "inventories": {"VCPU": {"total": 1}}}
+        body = {"inventories": {ONE: all_}, "allocations": {ONE: consumer}}
+        answer = found.request("POST", "/reshaper", body)
+    assert answer.status == 409
+    detail = answer.body["errors"][0]["detail"]
+    assert re.search(
+        rf"Inventory for '(DISK_GB, VGPU|VGPU, DISK_GB)' on resource provider '{ONE}' invalid", detail
+    )
