@@ -14,7 +14,6 @@ from msgspec import Raw
 from vacancy.clients.inspection.provenance import LogEvent, taking_text
 from vacancy.clients.request_language.expression_predicates import expressed
 from vacancy.clients.scheduler.placement import PlacementRequest
-from vacancy.projections.changefeed.bells import SIGNIFICANT
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.query.order import Order
@@ -186,10 +185,14 @@ def new_ids() -> Iterator[str]:
             yield f"{process}{place}{secrets[at : at + _SECRET_LENGTH]}"
 
 
+ID_PREFIX: Final = 2
+"""Characters of an id that are those of the process: as many as choose a bell."""
+
+
 @cache
 def id_prefix() -> str:
     """What the ids of this process begin with. The worker finds by it whom to wake for a verdict (`changefeed.bells`)."""
-    return _text_of(SIGNIFICANT)[:SIGNIFICANT]
+    return _text_of(ID_PREFIX)[:ID_PREFIX]
 
 
 def _text_of(size: int) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log, open_store
-from vacancy.clients.scheduler import pipeline, store_query
+from vacancy.clients.scheduler import claims, pipeline, store_query
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.changefeed import bells
@@ -266,6 +266,13 @@ def test_a_bell_is_relied_on_while_it_announces_verdicts(tmp_path: Path) -> None
         assert pacing.longest_s(0.0) == longest_s
     pacing.close()
     pacing.wait(0.001)
+
+
+def test_the_ids_of_a_process_have_one_bell(tmp_path: Path) -> None:
+    assert claims.ID_PREFIX == bells.SIGNIFICANT
+    ids = [next(claims.new_ids()) for _ in range(3)]
+    found = {bells.bell_path(tmp_path, one.encode()) for one in (*ids, claims.id_prefix())}
+    assert len(found) == 1
 
 
 @pytest.mark.timeout(240)
