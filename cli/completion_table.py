@@ -1143,6 +1143,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
             "--help": "",
             "--host": "text",
             "--log": "text",
+            "--metrics-host": "text",
+            "--metrics-port": "text",
             "--placement-config": "text",
             "--port": "text",
             "--processes": "text",

@@ -17,6 +17,7 @@ from placement.conf import database as database_conf  # noqa: E402
 
 from vacancy.placement_api import unit_of_work  # noqa: E402
 from vacancy.placement_api.backend import Backend  # noqa: E402
+from vacancy.resources.model.errors import VacancyError  # noqa: E402
 
 POSITION_HEADER = "Vacancy-Position"
 """The answer's header that says how far the log was read: `partition:next offset`, joined by commas."""
@@ -41,7 +42,13 @@ class Application:
         with self._lock:
             backend = self._backend
             if backend is None:
-                backend = self._backend = self._open_backend()
+                try:
+                    backend = self._open_backend()
+                except VacancyError as error:  # the next request tries again
+                    away = unit_of_work.unavailable(f"{error}; nothing was written")
+                    answer: Iterable[bytes] = away(environ, start_response)
+                    return answer
+                self._backend = backend
                 unit_of_work.use_backend(backend)
 
             def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:

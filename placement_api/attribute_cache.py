@@ -45,8 +45,13 @@ class _AttributeCache:
         if self._version == view.version:
             return
         self._version = view.version
-        self._by_name = {row.name: row for row in self._rows(view)}
-        self._names = {row.id: row.name for row in self._by_name.values()}
+        # Placement makes a cache for each request. What it holds is kept with the view, for all requests of this process.
+        kept = view.kept_names.get(type(self))
+        if kept is None or kept[0] != view.version:
+            by_name = {row.name: row for row in self._rows(view)}
+            kept = view.version, by_name, {row.id: row.name for row in by_name.values()}
+            view.kept_names[type(self)] = kept
+        _, self._by_name, self._names = kept
 
     def id_from_string(self, attr_str: str) -> Any:
         return self.all_from_string(attr_str).id

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
+from vacancy.clients.runtime.folded_log import RecordRefused
 from vacancy.clients.transactions import (
     CellState,
     ConsumerIndex,
@@ -32,7 +33,13 @@ from vacancy.placement_api.view import View
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.allocation_ratio import ratio_text
 from vacancy.resources.model import transactions as model
-from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown, StoreError, VacancyError
+from vacancy.resources.model.errors import (
+    LogUnavailable,
+    OldRules,
+    RecordTooLarge,
+    UsageError,
+    VacancyError,
+)
 from vacancy.resources.model.names import CUSTOM_PREFIX
 from vacancy.resources.state.tables import CUSTOM_NAMES, PROVIDER_DETAILS, PROVIDERS
 from vacancy.streams.log import Log
@@ -77,14 +84,19 @@ class LogBackend:
                 consumers=tuple(_consumer_change(one, ids) for one in transaction.consumers),
                 timeout_s=self._timeout_s,
             )
-        except LogUnavailable as error:
-            raise BackendUnavailable(str(error), outcome_known=True) from error
-        except (OutcomeUnknown, StoreError) as error:
-            raise BackendUnavailable(str(error), outcome_known=False) from error
         except (ValidationError, VacancyError) as error:
-            raise InvalidTransaction(str(error)) from error
+            raise translate_error(error) from error
         self._view.refresh()
         return None if outcome.accepted else _rejection(outcome, transaction, ids)
+
+
+def translate_error(error: ValidationError | VacancyError) -> BackendUnavailable | InvalidTransaction:
+    """What a transaction's error is to a client: its request is invalid, or this service cannot serve it now."""
+    if isinstance(error, LogUnavailable | OldRules):
+        return BackendUnavailable(str(error), outcome_known=True)
+    if isinstance(error, ValidationError | UsageError | RecordTooLarge | RecordRefused):
+        return InvalidTransaction(str(error))
+    return BackendUnavailable(str(error), outcome_known=False)
 
 
 # -- names of providers ---------------------------------------------------------------------------------------------

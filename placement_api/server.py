@@ -1,25 +1,35 @@
-"""Runs Placement's API in several processes of this host, with gunicorn."""
+"""Runs Placement's API in several processes of this host, with gunicorn, and serves their metrics."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
 from vacancy.resources.model.errors import UsageError
-from vacancy.streams.settings import Settings
+from vacancy.streams.page_server import PageServer
+from vacancy.streams.settings import Settings, WebAddress
 
 _CONNECTIONS = 4
 """Threads of a process. One request runs at a time; the others keep their connections open meanwhile."""
 
 
+_METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable that chooses the multiprocess mode of prometheus_client. It is read where that is first imported."""
+
+
 class _Server(BaseApplication):  # type: ignore[misc]
     """gunicorn with the settings of `serve`. Each process opens the log and the store itself, after it was forked."""
 
-    def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
+    def __init__(self, settings: Settings, options: dict[str, Any], *, with_metrics: bool = False) -> None:
         self._settings = settings
+        self._with_metrics = with_metrics
         self._options = options
         super().__init__()
 
@@ -30,7 +40,12 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         from vacancy.placement_api.wsgi import make_application
 
-        return make_application(self._settings)
+        application = make_application(self._settings)
+        if not self._with_metrics:
+            return application
+        from vacancy.placement_api.metrics import measured
+
+        return measured(application)
 
 
 def prepare(placement_config: Path | None) -> None:
@@ -49,8 +64,19 @@ def prepare(placement_config: Path | None) -> None:
         os.environ["OS_PLACEMENT_CONFIG_DIR"] = str(placement_config)
 
 
-def serve(settings: Settings, host: str, port: int, processes: int) -> None:
-    """Serves until SIGTERM or Ctrl-C, after `prepare`."""
+def serve(
+    settings: Settings,
+    host: str,
+    port: int,
+    processes: int,
+    *,
+    metrics: WebAddress | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serves until SIGTERM or Ctrl-C, after `prepare`. `metrics`: where its metrics are served; None for nowhere.
+
+    Raises UsageError if it cannot listen there.
+    """
     options = {
         "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         "workers": processes,
@@ -63,4 +89,26 @@ def serve(settings: Settings, host: str, port: int, processes: int) -> None:
         # Loaded once, in the first process: half the memory, and a start that takes a third of the time.
         "preload_app": True,
     }
-    _Server(settings, options).run()
+    if metrics is None:
+        _Server(settings, options).run()
+        return
+    with _metrics_directory() as directory:
+        from vacancy.placement_api.metrics import collector
+        from vacancy.streams.metrics import metrics_page
+
+        server = PageServer(metrics, metrics_page(collector(directory)))
+        note(f"metrics at http://{server.web_address}/metrics")
+        _Server(settings, options, with_metrics=True).run()
+
+
+@contextmanager
+def _metrics_directory() -> Iterator[Path]:
+    """A directory in which the processes count, for as long as the first one runs. Each process that is forked leaves this, too."""
+    first = os.getpid()
+    directory = tempfile.mkdtemp(prefix="vacancy-placement-metrics-")
+    os.environ[_METRICS_DIRECTORY] = directory
+    try:
+        yield Path(directory)
+    finally:
+        if os.getpid() == first:
+            shutil.rmtree(directory, ignore_errors=True)

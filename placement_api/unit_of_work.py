@@ -62,14 +62,13 @@ def _read() -> View:
     try:
         return backend().read()
     except StoreError as error:
-        raise _unavailable(str(error)) from error
+        raise unavailable(str(error)) from error
 
 
-def _unavailable(text: str) -> Exception:
-    """An answer 503 with this text. Placement logs answers only at level DEBUG."""
+def unavailable(text: str) -> Any:
+    """An answer 503 with this text, which is an exception, too. Placement logs answers only at level DEBUG."""
     LOG.warning("Answering 503: %s", text)
-    error: Exception = webob.exc.HTTPServiceUnavailable(text, json_formatter=util.json_error_formatter)
-    return error
+    return webob.exc.HTTPServiceUnavailable(text, json_formatter=util.json_error_formatter)
 
 
 class Draft:
@@ -209,7 +208,7 @@ def _commit(transaction: Transaction) -> None:
         rejection = backend().commit(transaction)
     except BackendUnavailable as error:
         known = "nothing was written" if error.outcome_known else "it is not known whether it was written"
-        raise _unavailable(f"{error}; {known}") from error
+        raise unavailable(f"{error}; {known}") from error
     except InvalidTransaction as error:
         raise webob.exc.HTTPBadRequest(str(error), json_formatter=util.json_error_formatter) from error
     if rejection is not None:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, KeysView, Mapping
 from datetime import datetime
+from typing import Any
 
 from vacancy.placement_api.backend import Consumer, Provider
 
@@ -19,6 +20,7 @@ class View(ABC):
 
     custom_classes, custom_traits: name -> time of creation.
     version: rises with each change of a class or trait, so that a cache of names knows when it is old.
+    kept_names: what such caches have made, with the version that they are of.
     """
 
     def __init__(self) -> None:
@@ -26,6 +28,7 @@ class View(ABC):
         self.custom_classes: dict[str, datetime | None] = {}
         self.custom_traits: dict[str, datetime | None] = {}
         self.version = 0
+        self.kept_names: dict[type, tuple[int, dict[str, Any], dict[Any, str]]] = {}
         self._by_name: dict[str, str] = {}
         self._children: dict[str, dict[str, None]] = defaultdict(dict)
         self._members: dict[str, dict[str, None]] = defaultdict(dict)
@@ -101,7 +104,8 @@ class View(ABC):
         self, classes: Mapping[str, datetime | None], traits: Mapping[str, datetime | None]
     ) -> None:
         """Replaces the custom classes and traits."""
-        if (list(classes), list(traits)) != (list(self.custom_classes), list(self.custom_traits)):
+        old = (list(self.custom_classes.items()), list(self.custom_traits.items()))
+        if (list(classes.items()), list(traits.items())) != old:
             self.version += 1
         self.custom_classes, self.custom_traits = dict(classes), dict(traits)
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
-from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
+from vacancy.resources.model.errors import LogError, LogUnavailable, RecordTooLarge, UsageError
 from vacancy.resources.model.limits import LIMITS_1
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.log_clock import LogClock
@@ -263,12 +263,12 @@ def create_log(
 
 
 def check_entries(entries: Sequence[NewRecord], where: str) -> None:
-    """Raise LogError if one of the entries is larger than a log takes. Nothing may be appended then."""
+    """Raise RecordTooLarge if one of the entries is larger than a log takes. Nothing may be appended then."""
     for key, value in entries:
         if len(value) > RECORD_BYTES_MAX or (
             len(key) * 4 > KEY_BYTES_MAX and len(key.encode()) > KEY_BYTES_MAX
         ):
-            raise LogError(
+            raise RecordTooLarge(
                 f"the record has {len(value)} bytes and a key of {len(key)} characters; a log takes {RECORD_BYTES_MAX}"
                 f" bytes and a key of {KEY_BYTES_MAX}",
                 where=where,

@@ -72,6 +72,19 @@ def serve_(
         str | None,
         typer.Option("--cell", metavar="NAME", help="Cell to serve.", show_default="default"),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Serve Prometheus metrics at /metrics on this port of --metrics-host; 0 chooses a free port.",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option("--metrics-host", metavar="HOST", help="Address that --metrics-port listens on.")
+    ] = "127.0.0.1",
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -85,11 +98,13 @@ def serve_(
     context = CommandContext(log=log, store=store, cell=cell, config=config, kafka=kafka)
     from vacancy.placement_api import DEFAULT_CELL
     from vacancy.placement_api.server import prepare, serve
+    from vacancy.streams.settings import WebAddress
 
     prepare(placement_config)
     context.open_reader(with_view=False).close()
     note(f"serving cell {context.settings.cell or DEFAULT_CELL} at http://{host}:{port}; stop with Ctrl-C")
-    serve(context.settings, host, port, processes)
+    address = None if metrics_port is None else WebAddress(metrics_host, metrics_port)
+    serve(context.settings, host, port, processes, metrics=address, note=note)
 
 
 @app.command("import")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.errors import OldRules, UsageError
 from vacancy.resources.model.events import ClaimsRequestedV2, RequestsReceivedV2
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.server_group import (
@@ -71,12 +71,12 @@ def _rule_text(rule: AffinityRule) -> str:
 
 
 def check_rules(reader: StoreReader, has: Callable[[RuleSet], bool], what: str) -> None:
-    """Raise `UsageError` unless `has` holds for the rules of all partitions. `what` starts the sentence about the version."""
+    """Raise `OldRules` unless `has` holds for the rules of all partitions. `what` starts the sentence about the version."""
     for cell in covering_cells(reader.manifest.partitions):
         row = reader.get(PARTITION, PARTITION_KEY, cell=cell)
         if row is None or not has(reader.versions.of(row.rules_version)):
             needed = next(rules.version for rules in reader.versions if has(rules))
-            raise UsageError(
+            raise OldRules(
                 f"the log follows rules version {row.rules_version if row else 0}, and {what} version {needed}",
                 where=f"store {reader.path}",
                 do=f"raise the rules with `vacancy rules activate {needed}`",

@@ -1,7 +1,7 @@
 """Runs OpenStack Placement (MariaDB, uWSGI) and vacancy's API of it side by side, and measures both through HTTP.
 
 Queries for candidates are asked of both in turns, on fleets of the sizes that are given. Then four clients place instances, again in
-turns. At last eight clients fill small fleets to the brim: Placement runs at its defaults there, where it may overcommit.
+turns. `--partition` measures what one partition of vacancy bears. At last eight clients fill small fleets to the brim: Placement runs at its defaults there, where it may overcommit.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from evaluation.candidates.vacancy_api import fill as vacancy_api_fill
 from evaluation.candidates.vacancy_api.server import PROCESSES, VacancyApiServer
 from evaluation.placement_api.brim import fill_rounds
 from evaluation.placement_api.client import ApiClient, claim_of
+from evaluation.placement_api.partition import measure_partition
 from evaluation.statistics import check_counts, percentile
 from vacancy.clients.replay_tool.parallel import replay_processes
 from vacancy.clients.runtime.bootstrap import installed_registry
@@ -62,14 +63,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--brims", type=int, default=0, help="fleets that are filled to the brim (default: %(default)s)"
     )
+    parser.add_argument(
+        "--partition",
+        default="0",
+        metavar="N,…",
+        help="numbers of providers for what one partition of vacancy bears; 0 for none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--writes", type=int, default=600, help="claims on such a partition (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="seed of random choices (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON (the only output format)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the result."""
-    check_counts(arguments, ("queries", "instances"))
-    sizes = [int(size) for size in arguments.sizes.split(",") if int(size)]
+    check_counts(arguments, ("queries", "instances", "writes"))
+    sizes, partitions = (
+        [int(size) for size in text.split(",") if int(size)]
+        for text in (arguments.sizes, arguments.partition)
+    )
     modules = {"placement": "openstack-placement", "pyuwsgi": "pyuwsgi", "pymysql": "pymysql"}
     missing = missing_parts(PROGRAMS, PACKAGE, modules)
     if missing is not None:
@@ -82,6 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
         "processes": {"placement": f"{BEST.processes} x {BEST.threads}", "vacancy": PROCESSES},
         "sizes": {size: _measure(Fleet(size), arguments) for size in sizes},
     }
+    if partitions:
+        found["partition"] = [_measure_partition(size, arguments) for size in partitions]
     if arguments.brims:
         found["brim"] = _measure_brims(arguments.brims, arguments.seed)
     print(json.dumps({**found, "load_after": round(os.getloadavg()[0], 1)}))
@@ -92,6 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="vacancy-placement-api-") as directory:
         yield Path(directory)
+
+
+def _measure_partition(size: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    with _directory() as directory:
+        return measure_partition(directory, size, arguments.writes, CLIENTS, arguments.seed)
 
 
 # -- queries and placements -------------------------------------------------------------------------------------------

@@ -34,15 +34,28 @@ _READS: Final = 5
 _UNKNOWN_TYPE: Final = "unknown"
 
 
+class _MissingField(Exception):
+    """An object in an answer lacks a field that each Placement gives. The text is its name."""
+
+
+class _Object(dict[str, Any]):
+    """A JSON object of an answer."""
+
+    def __missing__(self, key: str) -> Any:
+        raise _MissingField(key)
+
+
 class _Answer(NamedTuple):
     status: int
     body: Any
+    """The JSON object; None where there is none."""
 
     @property
     def text(self) -> str:
         """The text of an error, in one line."""
-        errors = self.body.get("errors") if isinstance(self.body, dict) else None
-        detail = errors[0].get("detail", "") if errors else ""
+        errors = None if self.body is None else self.body.get("errors")
+        first = errors[0] if isinstance(errors, list) and errors else None
+        detail = first.get("detail", "") if isinstance(first, dict) else ""
         return " ".join(f"{self.status} {detail}".split())[:300]
 
 
@@ -86,8 +99,8 @@ class PlacementApi:
         try:
             (version,) = body["versions"]
             minor = int(version["max_version"].partition(".")[2])
-        except (KeyError, TypeError, ValueError):
-            raise EndpointError("this is no API of Placement", where=self.name, do="check the URL") from None
+        except (_MissingField, AttributeError, TypeError, ValueError):
+            raise self._not_placement("its root has no version") from None
         if minor < _OLDEST:
             raise EndpointError(f"it has version 1.{minor}, and 1.{_OLDEST} is needed", where=self.name)
         return min(minor, _NEWEST)
@@ -114,7 +127,16 @@ class PlacementApi:
             raise EndpointError(f"this user may not {method} {path} (403)", where=self.name)
         if found.status > 500:
             raise EndpointError(f"{method} {path} is answered {found.text}", where=self.name)
+        if found.status < 400 and found.body is None and (answer.content or method == "GET"):
+            raise self._not_placement(f"{method} {path} is answered {found.status} without a JSON object")
         return found
+
+    def _not_placement(self, what: str) -> EndpointError:
+        return EndpointError(
+            f"this is no API of Placement: {what}",
+            where=self.name,
+            do="check the URL, and the proxies on the way",
+        )
 
     def _ask(self, method: str, path: str, body: Any = None, *, absent: bool = False) -> _Answer:
         """As `_send`, for a request that must succeed; `absent`: or be answered 404."""
@@ -130,6 +152,12 @@ class PlacementApi:
     def read(self, progress: Progress | None = None) -> Deployment:
         """There is no snapshot: each provider is read until it stands still, consumers after all providers."""
         self._connect()
+        try:
+            return self._read(progress)
+        except _MissingField as error:
+            raise self._not_placement(f"an answer has no `{error}`") from None
+
+    def _read(self, progress: Progress | None) -> Deployment:
         listed = self._ask("GET", "/resource_providers").body["resource_providers"]
         reading = _Reading(self._ask, len(listed), progress)
         for one in listed:
@@ -187,13 +215,18 @@ class PlacementApi:
         if answer is not None and answer.status >= 400:
             return answer
         for part in self._parts(step):
-            generation = self._send("GET", path).body.get("generation")
+            generation = self._generation(path)
             answer = self._send(
                 "PUT", f"{path}/{part[0]}", {"resource_provider_generation": generation, **part[1]}
             )
             if answer.status >= 400:
                 return answer
         return answer
+
+    def _generation(self, path: str) -> int | None:
+        """The generation of a provider; None where there is no such provider."""
+        body = self._send("GET", path).body
+        return None if body is None else body.get("generation")
 
     @staticmethod
     def _parts(step: ProviderStep) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -224,7 +257,7 @@ class PlacementApi:
         if step.inventories is None:
             return None
         path = f"/resource_providers/{step.provider}"
-        generation = self._send("GET", path).body.get("generation")
+        generation = self._generation(path)
         body = {"resource_provider_generation": generation, "inventories": _bodies(step.inventories)}
         return self._send("PUT", f"{path}/inventories", body)
 
@@ -333,11 +366,13 @@ def _credentials(url: str, environment: Mapping[str, str]) -> Any:
     return loader.load_from_options(**values)
 
 
-def _json(answer: Any) -> Any:
+def _json(answer: Any) -> _Object | None:
+    """The JSON object of an answer; None where it has none."""
     try:
-        return answer.json() if answer.content else None
+        found = answer.json(object_hook=_Object) if answer.content else None
     except ValueError:
         return None
+    return found if isinstance(found, _Object) else None
 
 
 def _one_line(error: Exception) -> str:

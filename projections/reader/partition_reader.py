@@ -360,7 +360,7 @@ class PartitionReader:
     def _names(self, suffix: str, settled_s: float = 0.0) -> set[str]:
         """Files of the directory that were not written to for so long."""
         with translated(self.path):
-            names = {file.name for file in self.path.iterdir() if file.suffix == suffix}
+            names = {name for name in os.listdir(self.path) if name.endswith(suffix)}  # noqa: PTH208 - at each catch-up
         return {name for name in names if self._is_settled(name, settled_s)} if settled_s else names
 
     def _is_settled(self, name: str, settled_s: float) -> bool:

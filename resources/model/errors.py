@@ -60,6 +60,14 @@ class LogUnavailable(LogError):
     """The log did not answer in time. Operator action: none if it becomes available again; callers retry."""
 
 
+class RecordTooLarge(LogError):
+    """A record is larger than the log takes. Nothing was written. Operator action: send less in one record."""
+
+
+class OldRules(UsageError):
+    """The log's rules lack what is asked. Operator action: raise them with `vacancy rules activate`."""
+
+
 class StoreError(VacancyError):
     """The store cannot be opened, read or written."""
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from kafka import errors
 
-from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError, VacancyError
+from vacancy.resources.model.errors import LogError, LogUnavailable, RecordTooLarge, UsageError, VacancyError
 
 _REFUSED = (
     errors.SaslAuthenticationFailedError,
@@ -96,7 +96,7 @@ def translate_error(error: Exception, where: str, observed: str = "") -> Vacancy
         return LogError("Kafka does not allow this", where=where, do=do)
     if isinstance(error, _TOO_LARGE):
         do = "send less in one record, or raise max.message.bytes of the topic (`vacancy topics check` has the value)"
-        return LogError("a record is larger than the topic's max.message.bytes", where=where, do=do)
+        return RecordTooLarge("a record is larger than the topic's max.message.bytes", where=where, do=do)
     if isinstance(error, errors.IllegalStateError):
         return LogError("the log is closed", where=where, do="open it again")
     if isinstance(error, errors.NotEnoughReplicasError | errors.NotEnoughReplicasAfterAppendError):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.errors import LogError, RecordTooLarge
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.kafka.client import connect, translated_errors
@@ -158,11 +158,11 @@ class KafkaSender:
 
 
 def check_sizes(entries: Sequence[NewRecord], where: str, request_bytes_max: int) -> None:
-    """Raise `LogError` for a record that does not fit into a request of this size (`max.request.size`)."""
+    """Raise `RecordTooLarge` for a record that does not fit into a request of this size (`max.request.size`)."""
     largest = request_bytes_max - _OVERHEAD_BYTES
     for key, value in entries:
         if len(key) * 4 + len(value) > largest and len(key.encode()) + len(value) > largest:
-            raise LogError(
+            raise RecordTooLarge(
                 f"a record of {len(value)} bytes is larger than this client's max.request.size allows",
                 where=where,
                 do="send less in one record, or omit the setting max.request.size",

@@ -57,7 +57,7 @@ class Site:
         assert worker.stderr is not None
         while "caught up" not in worker.stderr.readline():
             assert worker.poll() is None
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         serve = (
             "placement",
             "serve",
@@ -67,6 +67,8 @@ class Site:
             str(self.port),
             "--processes",
             str(processes),
+            "--metrics-port",
+            str(self.metrics_port),
         )
         self.api = vacancy(*serve)
         stack.callback(stop, self.api)

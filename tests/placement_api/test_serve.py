@@ -13,9 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from evaluation.placement_api.brim import fill_rounds
 from tests.placement_api.site import START_S, Site, claim, providers_with
@@ -38,6 +40,28 @@ def test_what_was_written_is_read_at_once(site: Site) -> None:
     status, body, read = site.ask(to, "GET", f"/resource_providers/{one}/usages")
     assert (status, body["usages"]) == (200, {"VCPU": 1})
     assert int(read.partition(":")[2]) >= int(written.partition(":")[2])
+
+
+def test_metrics_are_those_of_all_processes(site: Site) -> None:
+    (one,) = providers_with(site, 2)[:1]
+    path, other = f"/resource_providers/{one}/usages", f"/resource_providers/{one}/{one}"
+
+    def counted(route: str, status: int) -> float:
+        text = urlopen(f"http://127.0.0.1:{site.metrics_port}/metrics").read().decode()
+        (family,) = (
+            found
+            for found in text_string_to_metric_families(text)
+            if found.name == "vacancy_placement_requests"
+        )
+        labels = {"method": "GET", "route": route, "status": str(status)}
+        return sum(sample.value for sample in family.samples if sample.labels == labels)
+
+    before = counted("/resource_providers/{uuid}/usages", 200), counted("(other)", 404)
+    for _ in range(20):
+        site.ask(site.connect(), "GET", path)
+        site.ask(site.connect(), "GET", other)
+    after = counted("/resource_providers/{uuid}/usages", 200), counted("(other)", 404)
+    assert after == (before[0] + 20, before[1] + 20)
 
 
 def test_a_race_of_eight_clients_never_overcommits(site: Site) -> None:

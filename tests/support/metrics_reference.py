@@ -20,12 +20,13 @@ from vacancy.clients.metrics.scheduler_metrics import (
     QUERY_SECONDS,
     SCHEDULER_METRICS,
 )
+from vacancy.placement_api.metrics import PLACEMENT_METRICS
 from vacancy.streams.metric_definition import MetricDefinition
 from vacancy.streams.metrics import WORKER_METRICS
 
 PAGE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 
-ALL = (*WORKER_METRICS, *SCHEDULER_METRICS, *PUBLISHER_METRICS, *FLEET_METRICS)
+ALL = (*WORKER_METRICS, *SCHEDULER_METRICS, *PUBLISHER_METRICS, *FLEET_METRICS, *PLACEMENT_METRICS)
 """All metrics of vacancy."""
 
 _HEAD = """# Metrics
@@ -85,11 +86,21 @@ of their own; the other cells are counted together as `(others)`, and `vacancy_f
 """
 
 
+_PLACEMENT = """## OpenStack Placement's API
+
+`vacancy placement serve --metrics-port PORT` serves them at `/metrics`, for all of its processes together. `route` is a route as Placement
+declares it, `/resource_providers/{uuid}/inventories`; `(other)` is any other path or method. So the series are bounded: 37 pairs of a method
+and a route, and as many times the statuses that they were answered with. An answer 503 means that the log or the tables did not take a write.
+
+"""
+
+
 def page() -> str:
     """The text of the page."""
     return (
         f"{_HEAD}{_WORKERS}{_table(WORKER_METRICS)}\n{_SCHEDULERS}{_table(SCHEDULER_METRICS)}\n"
         f"{_buckets()}\n{_PUBLISHERS}{_table(PUBLISHER_METRICS)}\n{_FLEET}{_table(FLEET_METRICS)}"
+        f"\n{_PLACEMENT}{_table(PLACEMENT_METRICS)}"
     )
 
 

@@ -63,7 +63,8 @@ class _Odd(BaseHTTPRequestHandler):
         assert isinstance(server, _OddServer)
         self.send_response(server.status)
         self.end_headers()
-        self.wfile.write(server.text.encode())
+        root = server.root if self.path == "/" else None
+        self.wfile.write((root or server.text).encode())
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
@@ -71,6 +72,8 @@ class _Odd(BaseHTTPRequestHandler):
 
 class _OddServer(HTTPServer):
     status, text = 200, ""
+    root: str | None = None
+    """The answer to `/`, where it is not `text`."""
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,28 @@ def test_what_is_no_api_of_placement_is_one_line(odd: _OddServer, status: int, t
     with pytest.raises(EndpointError) as raised:
         PlacementApi(f"http://127.0.0.1:{odd.server_port}").read()
     assert error in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("<html>sign in</html>", "GET /resource_providers is answered 200 without a JSON object"),
+        ("", "GET /resource_providers is answered 200 without a JSON object"),
+        ("[1]", "GET /resource_providers is answered 200 without a JSON object"),
+        ("{}", "an answer has no `resource_providers`"),
+        ('{"resource_providers": [{"name": "a"}]}', "an answer has no `uuid`"),
+    ],
+)
+def test_a_proxy_that_answers_for_placement_is_one_line(odd: _OddServer, text: str, error: str) -> None:
+    """The root is Placement's, and then a proxy answers: with a page to sign in, with nothing, or with other JSON."""
+    odd.status, odd.text, odd.root = 200, text, '{"versions": [{"max_version": "1.39"}]}'
+    try:
+        with pytest.raises(EndpointError) as raised:
+            PlacementApi(f"http://127.0.0.1:{odd.server_port}").read()
+    finally:
+        odd.root = None
+    assert f"this is no API of Placement: {error}" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
