@@ -52,9 +52,10 @@ logger.addFilter(lambda line: not line.getMessage().startswith(_NOT_LOGGED))
 class _Sent:
     """The records of one `send`: where they are in the log, as far as that is known."""
 
-    __slots__ = ("appended", "at", "error", "left")
+    __slots__ = ("_producer", "appended", "at", "error", "left")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, producer: _Producer) -> None:
+        self._producer = producer
         self.at = time.monotonic()
         self.left = count
         self.appended: list[AppendedAt | None] = [None] * count
@@ -62,14 +63,22 @@ class _Sent:
 
     def note(self, number: int, error: Any, message: Any) -> None:
         """librdkafka calls it once for each record."""
-        self.left -= 1
+        if not self.left:
+            return  # it was given up before
         if error is not None:
-            self.error = self.error or error
+            self._producer.failed = True
+            self.fail(error, 1)
             return
         kind, timestamp_ms = message.timestamp()
         if kind == _NO_TIMESTAMP:
             timestamp_ms = -1
         self.appended[number] = AppendedAt(message.partition(), message.offset(), timestamp_ms)
+        self.left -= 1  # last: who waits reads the others then
+
+    def fail(self, error: Any, count: int) -> None:
+        """So many records are not acknowledged any more."""
+        self.error = self.error or error
+        self.left -= count
 
 
 class _Producer:
@@ -83,7 +92,7 @@ class _Producer:
         self._place, self._settings = place, settings
         self._sent: deque[_Sent] = deque()
         self._changed = Condition(Lock())
-        self._is_serving = False
+        self._is_connected = self._is_serving = self._is_closed = False
         self.failed = False
         self.observed: dict[str, None] = {}
         self._refused: Any = None
@@ -97,7 +106,7 @@ class _Producer:
         """librdkafka retries after errors of connections by itself, and reports them here."""
         if (text := describe(error)) and not self.failed:
             self.observed[text] = None
-        if is_final(error) or error.fatal():
+        if error.fatal() or (is_final(error) and not self._is_connected):
             self._refused = self._refused or error
 
     def connect(self, timeout_s: float) -> None:
@@ -118,13 +127,18 @@ class _Producer:
             topic_error = found.topics[self._place.place].error
             if topic_error is not None:
                 raise translate(topic_error, self._place.url)
+            self._is_connected = True
             return
 
-    def send(self, entries: Sequence[NewRecord], partitions: int) -> _Sent:
-        """Hand all entries to librdkafka. Raises `LogUnavailable` where it takes none."""
-        sent = _Sent(len(entries))
+    def send(self, entries: Sequence[NewRecord], partitions: int) -> _Sent | None:
+        """Hand all entries to librdkafka. Returns None, and sends nothing, where the producer has failed meanwhile. Raises
+        `LogError` where the brokers refuse it, and `LogUnavailable` where librdkafka takes nothing."""
+        with self._changed:  # so that nothing is sent after what was given up
+            return None if self.failed else self._send(entries, partitions)
+
+    def _send(self, entries: Sequence[NewRecord], partitions: int) -> _Sent:
+        sent = _Sent(len(entries), self)
         produce, topic = self._producer.produce, self._place.place
-        self._sent.append(sent)
         for number, (key, value) in enumerate(entries):
             try:
                 produce(
@@ -133,17 +147,16 @@ class _Producer:
             except (self._kafka_exception, BufferError) as error:
                 self.failed = True
                 if not number:
-                    self._sent.remove(sent)
                     raise self._not_taken(error) from None
                 # Some entries are under way. The receipt reports all as sent and lost.
-                sent.left -= len(entries) - number
-                sent.error = _Expired
+                sent.fail(_Expired, len(entries) - number)
                 break
+        self._sent.append(sent)
         return sent
 
     def _not_taken(self, error: Exception) -> VacancyError:
         """Why librdkafka took no record: mostly an error that ended the producer, which it reports apart."""
-        self.serve()
+        self._poll(0.0)
         given = error.args[0] if isinstance(error, self._kafka_exception) else None
         if self._refused is None and given is None:
             return translate_error(KafkaTimeoutError(), self._place.url)
@@ -154,7 +167,7 @@ class _Producer:
     def serve(self) -> None:
         """Take in what librdkafka reports now. Where another thread is waiting for reports, that one does it."""
         with self._changed:
-            if not self._is_serving:
+            if not (self._is_serving or self._is_closed):
                 self._serve(0.0)
 
     def wait(self, sent: _Sent, timeout_s: float) -> bool:
@@ -199,7 +212,7 @@ class _Producer:
 
     def _take_in(self) -> None:
         while self._sent and not self._sent[0].left:
-            self.failed |= self._sent.popleft().error is not None
+            self._sent.popleft()
         if self._sent and time.monotonic() - self._sent[0].at > self._settings.delivery_s:
             self.failed = True  # all that is sent expires with the oldest: nothing is sent after a gap
         if self.failed and self._sent:
@@ -212,8 +225,8 @@ class _Producer:
         while any(one.left for one in self._sent) and time.monotonic() < until:
             self._poll(0.01)
         for one in self._sent:
-            one.left = 0
-            one.error = one.error or _Expired
+            if one.left:
+                one.fail(_Expired, one.left)
         self._sent.clear()
 
     @property
@@ -224,13 +237,18 @@ class _Producer:
     def close(self, timeout_s: float) -> None:
         """Give what is sent `timeout_s` to be acknowledged, then end."""
         until = time.monotonic() + timeout_s
-        for one in list(self._sent):
+        with self._changed:
+            sent = list(self._sent)
+        for one in sent:
             if not self.wait(one, max(0.0, until - time.monotonic())):
                 break
         with self._changed:
             self.failed = True
             if self._sent:
                 self._give_up()
+            while self._is_serving:  # librdkafka must not end while a thread is in it
+                self._changed.wait()
+            self._is_closed = True
         with contextlib.suppress(self._kafka_exception):  # a fatal error, again
             self._producer.close(_CLOSE_S)
 
@@ -287,6 +305,7 @@ class LibrdkafkaSender:
 
     def __init__(self, place: LogUrl, settings: LibrdkafkaSettings, partitions: int, clock: LogClock) -> None:
         self._place, self._settings, self._partitions = place, settings, partitions
+        self._where = place.url
         self._clock = clock
         self._sending = Lock()
         self._producer: _Producer | None = None
@@ -296,23 +315,22 @@ class LibrdkafkaSender:
         """See `Log.send`."""
         until = time.monotonic() + timeout_s
         if not self._sending.acquire(timeout=timeout_s):
-            raise translate_error(
-                KafkaTimeoutError(), self._place.url
-            )  # another thread waits for the brokers
+            raise translate_error(KafkaTimeoutError(), self._where)  # another thread waits for the brokers
         try:
             # Checked before anything is sent: a partial append would be worse than none.
-            check_entries(entries, self._place.url)
-            check_sizes(entries, self._place.url, self._settings.record_bytes_max)
-            producer = self._ready(until)
-            sent_ms = self._clock.host_ms()
-            sent = producer.send(entries, self._partitions)
-            return LibrdkafkaReceipt(producer, sent, self._place.url, self._clock, sent_ms)
+            check_entries(entries, self._where)
+            check_sizes(entries, self._where, self._settings.record_bytes_max)
+            while True:
+                producer = self._ready(until)
+                sent_ms = self._clock.host_ms()
+                if (sent := producer.send(entries, self._partitions)) is not None:
+                    return LibrdkafkaReceipt(producer, sent, self._where, self._clock, sent_ms)
         finally:
             self._sending.release()
 
     def _ready(self, until: float) -> _Producer:
         if self._closed:
-            raise LogError("the log is closed", where=self._place.url, do="open it again")
+            raise LogError("the log is closed", where=self._where, do="open it again")
         if self._producer is not None:
             self._producer.serve()
             if self._producer.failed:

@@ -237,6 +237,37 @@ def test_a_log_that_is_closed_gives_up_what_is_not_acknowledged(
 
 
 @pytest.mark.kafka
+def test_a_log_is_closed_while_threads_wait_and_send(mortal_kafka: KafkaCluster, openings: Any) -> None:
+    """Each gets an answer, and none that it is appended."""
+    url = f"kafka://{mortal_kafka.servers}/events-{uuid.uuid4()}"
+    create_log(url, 1, openings(1)).close()
+    place = parse_log_url(url)
+    settings = librdkafka_settings(place.servers, {})
+    assert settings is not None
+    sender = LibrdkafkaSender(place, settings, 1, LogClock("events"))
+    sender.send([NewRecord("a", b"0")], WAIT_S).wait(WAIT_S)
+    found: list[str] = []
+
+    def write() -> None:
+        try:
+            while True:
+                sender.send([NewRecord("a", b"1")], WAIT_S).wait(WAIT_S)
+        except LogError as error:
+            found.append(error.what)
+
+    with paused(mortal_kafka):
+        threads = [threading.Thread(target=write) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        sender.close(0.1)
+        for thread in threads:
+            thread.join(WAIT_S)
+    assert len(found) == 4
+    assert all("did not answer" in what or "closed" in what for what in found), found
+
+
+@pytest.mark.kafka
 def test_records_wait_for_a_broker_that_is_killed(mortal_kafka: KafkaCluster, openings: Any) -> None:
     url = f"kafka://{mortal_kafka.servers}/events-{uuid.uuid4()}"
     with create_log(url, 1, openings(1)) as log:
