@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from tests.support.metrics_reference import ALL
+from vacancy.streams.metric_definition import MetricDefinition
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "monitoring"
@@ -62,6 +65,31 @@ def test_every_metric_is_on_the_page_and_on_the_dashboard() -> None:
     page = (ROOT / "docs/reference/metrics.md").read_text()
     assert {one.sample_name for one in ALL if f"| `{one.sample_name}` |" not in page} == set()
     assert {name for name in served() if not any(name in text for text in EXPRESSIONS)} == set()
+
+
+def test_every_metric_of_the_code_is_in_the_reference_and_no_other_one() -> None:
+    defined = {one.name for one in definitions_in_code()}
+    assert len(defined) > 40
+    assert defined == {one.name for one in ALL}
+    page = (ROOT / "docs/reference/metrics.md").read_text()
+    assert set(re.findall(r"^\| `(vacancy_\w+)` \|", page, re.M)) == {one.sample_name for one in ALL}
+
+
+def definitions_in_code() -> Iterator[MetricDefinition]:
+    """The metrics that any module of the product defines, also those that no list has."""
+    for folder in ("streams", "clients", "cli", "projections", "ui", "placement_api"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            source = file.read_text()
+            if "MetricDefinition" not in source:
+                assert not re.search(r"""["']vacancy_(worker|fleet|scheduler|publisher)_""", source), file
+                continue
+            module = import_module("vacancy." + ".".join(file.relative_to(ROOT).with_suffix("").parts))
+            for value in vars(module).values():
+                yield from (one for one in [value, *_items(value)] if isinstance(one, MetricDefinition))
+
+
+def _items(value: object) -> Iterable[object]:
+    return value if isinstance(value, tuple) and not isinstance(value, MetricDefinition) else ()
 
 
 def test_every_metric_that_a_page_names_is_served() -> None:
