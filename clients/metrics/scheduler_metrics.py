@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from vacancy.clients.scheduler.observer import RequestWatch
+from vacancy.clients.scheduler.observer import MoveKind, MoveWatch, RequestWatch
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.streams.metric_definition import MetricDefinition
@@ -73,6 +73,18 @@ PLACEMENT_SECONDS: Final = MetricDefinition(
     "Time from accepting a request to its outcome",
     ("scheduler",),
 )
+MOVES: Final = MetricDefinition(
+    "vacancy_scheduler_moves",
+    "counter",
+    "Moves of consumers that ended, by kind (move, resize, replace, evacuate, move to cell) and outcome",
+    ("scheduler", "kind", "outcome"),
+)
+MOVE_SECONDS: Final = MetricDefinition(
+    "vacancy_scheduler_move_seconds",
+    "histogram",
+    "Time from the start of a move, resize or replacement to its outcome",
+    ("scheduler",),
+)
 IN_FLIGHT: Final = MetricDefinition(
     "vacancy_scheduler_requests_in_flight", "gauge", "Requests without an outcome", ("scheduler",)
 )
@@ -84,8 +96,8 @@ TABLES_AGE: Final = MetricDefinition(
 )
 
 SCHEDULER_METRICS: Final = (
-    *(PLACEMENTS, CLAIMS, NO_VALID_HOST, QUERY_SECONDS, CLAIM_SECONDS, PLACEMENT_SECONDS, IN_FLIGHT),
-    TABLES_AGE,
+    *(PLACEMENTS, CLAIMS, NO_VALID_HOST, QUERY_SECONDS, CLAIM_SECONDS, PLACEMENT_SECONDS, MOVES),
+    *(MOVE_SECONDS, IN_FLIGHT, TABLES_AGE),
 )
 """All metrics of a scheduler."""
 
@@ -105,6 +117,8 @@ class SchedulerMetrics:
         self.query_seconds = _histogram(QUERY_SECONDS, registry, QUERY_BUCKETS_S)
         self.claim_seconds = _histogram(CLAIM_SECONDS, registry, CLAIM_BUCKETS_S)
         self.placement_seconds = _histogram(PLACEMENT_SECONDS, registry, CLAIM_BUCKETS_S)
+        self.moves = _counter(MOVES, registry)
+        self.move_seconds = _histogram(MOVE_SECONDS, registry, CLAIM_BUCKETS_S)
         self.in_flight = _gauge(IN_FLIGHT, registry)
         self.tables_age = _gauge(TABLES_AGE, registry)
         self._classes: set[str] = set()
@@ -140,6 +154,10 @@ class SchedulerMetricsObserver:
         """See `SchedulerObserver.accepted`."""
         self.in_flight.inc()
         return _Counting(self, compiled)
+
+    def moving(self, kind: MoveKind, consumer: str) -> MoveWatch:
+        """See `SchedulerObserver.moving`."""
+        return _CountingMove(self, kind)
 
     def trace_parent(self, claim: str) -> str | None:
         """None: metrics trace nothing."""
@@ -199,6 +217,29 @@ class _Counting:
         if not self._done:
             self._done = True
             self._observer.in_flight.dec()
+
+
+class _CountingMove:
+    """Counts one move."""
+
+    __slots__ = ("_kind", "_observer", "_started")
+
+    def __init__(self, observer: SchedulerMetricsObserver, kind: str) -> None:
+        self._observer, self._kind, self._started = observer, kind, time.monotonic()
+
+    def claimed(self, claim: str, cell: str, root: str) -> None:
+        """Nothing: claims are counted by their verdicts."""
+
+    def decided(self, claim: str, verdict: str, waited_s: float) -> None:
+        """See `MoveWatch.decided`."""
+        self._observer.claim_seconds.observe(waited_s)
+        self._observer.metrics.claims.labels(self._observer.scheduler, verdict).inc()
+
+    def ended(self, outcome: str, reason: str) -> None:
+        """See `MoveWatch.ended`."""
+        to = self._observer
+        to.metrics.move_seconds.labels(to.scheduler).observe(time.monotonic() - self._started)
+        to.metrics.moves.labels(to.scheduler, self._kind, outcome).inc()
 
 
 def last_constraint(explanation: Explanation, compiled: CompiledRequest) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from vacancy.clients.runtime.folded_log import RecordRefused, SameLogCheck
 from vacancy.clients.scheduler.claims import LATE, ClaimSettings, id_prefix, rejection_text
 from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter
-from vacancy.clients.scheduler.observer import SchedulerObserver, trace_parents
+from vacancy.clients.scheduler.observer import SchedulerObserver, trace_parents, watched_move
 from vacancy.clients.scheduler.pipeline import Pipeline, PollPacing
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, settle_first
 from vacancy.clients.scheduler.releases import WeighedRelease, release_records
@@ -386,16 +386,17 @@ class Scheduler:
         moves.resume_open(consumer)
         held = holding_of(self.reader, consumer, source)
         spec = also_tolerating(asked_of(self.reader, self.log, held).spec, tolerate)
-        return moves.move(
-            consumer,
-            without_trees(spec),  # a tree is in one cell
-            source=held.cell,
-            cell=cell,
-            to=to,
-            not_nodes=not_nodes,
-            hold_ms=int(hold_s * 1000),
-            waits=waits,
-        )
+        with watched_move(self._observers, "move to cell", consumer):
+            return moves.move(
+                consumer,
+                without_trees(spec),  # a tree is in one cell
+                source=held.cell,
+                cell=cell,
+                to=to,
+                not_nodes=not_nodes,
+                hold_ms=int(hold_s * 1000),
+                waits=waits,
+            )
 
     def _moves(self, timeout_s: float) -> Moves:
         from vacancy.clients.scheduler.moves.moves import Moves
@@ -406,6 +407,7 @@ class Scheduler:
             self._settings,
             bring_up=self._log_time.bring_up,
             fetch_quota=lambda rejected: self.fetch_quota(rejected, timeout_s=timeout_s),
+            observers=self._observers,
         )
 
     # -- placing ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
-from vacancy.clients.scheduler.observer import RequestWatch
+from vacancy.clients.scheduler.observer import MoveKind, MoveWatch, RequestWatch
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.projections.query.compiled_request import CompiledRequest
 
@@ -56,6 +56,15 @@ class SchedulerTraces:
             return None
         span.set_attributes({"vacancy.scheduler": self._scheduler, "vacancy.consumer": consumer})
         return _RequestSpans(self, span)
+
+    def moving(self, kind: MoveKind, consumer: str) -> MoveWatch | None:
+        """See `SchedulerObserver.moving`."""
+        span = self.tracer.start_span("vacancy move")
+        if not span.is_recording():
+            return None
+        named = {"vacancy.scheduler": self._scheduler, "vacancy.consumer": consumer, "vacancy.kind": kind}
+        span.set_attributes(named)
+        return _MoveSpans(self.tracer, span)
 
     def trace_parent(self, claim: str) -> str | None:
         """See `SchedulerObserver.trace_parent`."""
@@ -129,6 +138,39 @@ class _RequestSpans:
     def _end(self, claim: str) -> Span | None:
         self._traces.contexts.pop(claim, None)
         return self._claims.pop(claim, None)
+
+
+class _MoveSpans:
+    """The spans of one move: its own, and one for each of its claims."""
+
+    __slots__ = ("_claims", "_context", "_span", "_tracer")
+
+    def __init__(self, tracer: Tracer, span: Span) -> None:
+        self._tracer, self._span = tracer, span
+        self._context = trace.set_span_in_context(span)
+        self._claims: dict[str, Span] = {}
+
+    def claimed(self, claim: str, cell: str, root: str) -> None:
+        """See `MoveWatch.claimed`."""
+        attributes = {"vacancy.claim": claim, "vacancy.cell": cell, "vacancy.node": root}
+        self._claims[claim] = self._tracer.start_span(
+            "vacancy claim", self._context, kind=SpanKind.PRODUCER, attributes=attributes
+        )
+
+    def decided(self, claim: str, verdict: str, waited_s: float) -> None:
+        """See `MoveWatch.decided`."""
+        span = self._claims.pop(claim)
+        span.set_attribute("vacancy.verdict", verdict)
+        span.end()
+
+    def ended(self, outcome: str, reason: str) -> None:
+        """See `MoveWatch.ended`."""
+        for span in self._claims.values():  # without a verdict
+            span.end()
+        self._span.set_attribute("vacancy.outcome", outcome)
+        if outcome != "placed":
+            self._span.set_status(Status(StatusCode.ERROR, reason))
+        self._span.end()
 
 
 def trace_parent(span: Span) -> str:

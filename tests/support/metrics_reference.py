@@ -60,6 +60,9 @@ with Scheduler.from_settings(name="zone-1", metrics=metrics) as scheduler:
     print(scheduler.place("resources=VCPU:1").status)
 ```
 
+`vacancy place` and the other commands serve and push none of these: such a process ends before anybody could scrape it, and a push
+gateway would keep the numbers of the last one. Its outcome is its exit code and what it prints, and the workers count its claims (`vacancy_worker_claims_total`).
+
 `scheduler` is the name of the scheduler, `class` a resource class, empty, or `(others)` beyond the first 64. `constraint` is the kind of the constraint that removed the
 last node: `resources`, `exact`, `trait`, `aggregate`, `open`, `heard`, `taint` and so on, as the JSON of `vacancy candidates` has them;
 `none`: there are no nodes; `own claims`: claims of the scheduler had taken what was free. Requests that ask for the same are explained once in 10 s.

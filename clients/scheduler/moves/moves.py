@@ -7,7 +7,7 @@ nodes, it can hold both (`move` with `keep`); a move to one of them then ends th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -35,6 +35,7 @@ from vacancy.clients.scheduler.moves.holdings import (
     without_trees,
 )
 from vacancy.clients.scheduler.needed_rules import check_request, check_rules
+from vacancy.clients.scheduler.observer import MoveKind, MoveWatches, SchedulerObserver, watched_move
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, settle_first
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.diagnostics.summary import explain
@@ -87,7 +88,9 @@ class Moves:
         *,
         bring_up: Callable[[float], None],
         fetch_quota: Callable[[Rejected], bool],
+        observers: Sequence[SchedulerObserver] = (),
     ) -> None:
+        self._observers = observers
         self._log, self._query, self._reader = log, query, query.reader
         self._settings = settings
         self._bring_up, self._fetch_quota = bring_up, fetch_quota
@@ -112,7 +115,7 @@ class Moves:
         for node in not_nodes:
             self._check_node(held, node)
         wish = self._to_move(held, to, frozenset(not_nodes), keep=keep, tolerate=tolerate)
-        return self._replace(held, wish, timeout_s, max_staleness_s)
+        return self._replace("move", held, wish, timeout_s, max_staleness_s)
 
     def resize(
         self,
@@ -140,7 +143,7 @@ class Moves:
             to=node_of(self._reader, held, asked.served) if one_node else None,
             stay=not elsewhere,
         )
-        return self._replace(held, wish, timeout_s, max_staleness_s)
+        return self._replace("resize", held, wish, timeout_s, max_staleness_s)
 
     def replace(
         self,
@@ -162,7 +165,7 @@ class Moves:
         compiled = self._query.compile(with_memberships(spec, stays))
         left = tuple(one for one in leaves if group_name(one) in held.row.groups)
         wish = Wish(placement, compiled, asked, leaves=left)
-        return self._replace(held, wish, timeout_s, max_staleness_s)
+        return self._replace("replace", held, wish, timeout_s, max_staleness_s)
 
     def evacuate(
         self,
@@ -289,8 +292,21 @@ class Moves:
             do="see `vacancy show nodes`; a node of another cell is named with its cell: --to-cell",
         )
 
-    def _replace(self, held: Holding, wish: Wish, timeout_s: float, max_staleness_s: float | None) -> Outcome:
+    def _replace(
+        self, kind: MoveKind, held: Holding, wish: Wish, timeout_s: float, max_staleness_s: float | None
+    ) -> Outcome:
         """Claim a place for a consumer, and the next one where another claim was first."""
+        with watched_move(self._observers, kind, held.consumer) as watch:
+            return self._claim_until_placed(held, wish, timeout_s, max_staleness_s, watch)
+
+    def _claim_until_placed(
+        self,
+        held: Holding,
+        wish: Wish,
+        timeout_s: float,
+        max_staleness_s: float | None,
+        watch: MoveWatches,
+    ) -> Outcome:
         check_request(self._reader, wish.compiled, recorded=False)
         started, lost = time.monotonic(), 0
         folded = FoldedLog(self._log, self._reader, timeout_s=timeout_s)
@@ -299,7 +315,11 @@ class Moves:
             place = self._place(held, wish, max_staleness_s)
             if _is_as_before(held, place):
                 break
+            watch.claimed(place.replacement.id, held.cell, place.candidate.root)
+            made_s = time.monotonic()
             verdict = self._claim(folded, held, place)
+            reason = "accepted" if verdict is None or verdict.accepted else verdict.reason
+            watch.decided(place.replacement.id, reason, time.monotonic() - made_s)
             if verdict is None or verdict.accepted:
                 return self._outcome(held, wish, place, place.replacement.id, started, lost)
             rejected = Rejected(held.cell, verdict)
@@ -431,7 +451,7 @@ class Moves:
             held = self._held(consumer, cell, timeout_s)
             wish = self._to_move(held, None, frozenset((node,)), keep=False, tolerate=tolerate)
             if plan is None:
-                outcome = self._replace(held, wish, timeout_s, max_staleness_s)
+                outcome = self._replace("evacuate", held, wish, timeout_s, max_staleness_s)
                 return Moved(consumer, cell, self._new_node(held, outcome.allocations, outcome.root))
             place = self._place(held, wish, max_staleness_s, plan.rows)
             plan.add(self._reader.view, held, place)

@@ -56,7 +56,24 @@ def test_what_is_served_is_what_is_defined(site: Site) -> None:
     site.scheduler.place("resources=VCPU:1")
     with pytest.raises(NoValidHost):
         site.scheduler.place("resources=VCPU:9")
+    with pytest.raises(NoValidHost):
+        site.scheduler.resize(site.scheduler.place("resources=VCPU:1").consumer, {"VCPU": 99})
     check_defined(site.text, SCHEDULER_METRICS)
+
+
+def test_moves(site: Site) -> None:
+    site.followed.report("b")
+    consumer = site.scheduler.place("resources=VCPU:1").consumer
+    site.scheduler.move(consumer)
+    site.scheduler.resize(consumer, {"VCPU": 2})
+    with pytest.raises(NoValidHost):
+        site.scheduler.resize(consumer, {"VCPU": 99})
+    found = site.found
+    assert value(found, "vacancy_scheduler_moves_total", kind="move", outcome="placed", **NAME) == 1
+    for outcome in ("placed", "no_valid_host"):
+        assert value(found, "vacancy_scheduler_moves_total", kind="resize", outcome=outcome, **NAME) == 1
+    assert value(found, "vacancy_scheduler_move_seconds_count", **NAME) == 3
+    assert value(found, "vacancy_scheduler_claims_total", verdict="accepted", **NAME) == 3
 
 
 def test_placements_claims_and_latencies(site: Site) -> None:

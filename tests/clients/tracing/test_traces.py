@@ -125,6 +125,21 @@ def test_a_placement_is_one_trace(site: Site) -> None:
     assert said(judged).items() >= {**ids, "verdict": "accepted", "partition": 0}.items()
 
 
+def test_a_move_and_a_resize_are_traced(site: Site) -> None:
+    with site.scheduler() as scheduler:
+        consumer = scheduler.place("resources=VCPU:2").consumer
+        outcome = scheduler.move(consumer)
+        with pytest.raises(NoValidHost):
+            scheduler.resize(consumer, {"VCPU": 99})
+    move, resize = site.finished("vacancy move", 2)
+    claim = next(one for one in site.finished("vacancy claim", 2) if said(one)["claim"] == outcome.claim)
+    assert parent(claim) == number(move)
+    assert said(claim).items() >= {"verdict": "accepted", "node": outcome.root, "cell": outcome.cell}.items()
+    assert said(move).items() >= {"kind": "move", "consumer": consumer, "outcome": "placed"}.items()
+    assert said(resize).items() >= {"kind": "resize", "outcome": "no_valid_host"}.items()
+    assert resize.status.status_code.name == "ERROR"
+
+
 def test_claims_of_one_record_keep_their_own_traces(site: Site) -> None:
     with site.scheduler() as scheduler:
         placed = list(scheduler.place_many(["resources=VCPU:1"] * 8, in_flight=8))
