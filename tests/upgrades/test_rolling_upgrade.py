@@ -5,61 +5,22 @@ The released build is the one that introduced rules version 4. Its log stays at 
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.upgrades.builds import HERE, WAIT_S, Build, released_build, unpack
-from tests.upgrades.refold import refolded
+from tests.upgrades.fleet import Fleet
 from vacancy.resources.fold.rules_versions import RULES_VERSION
-
-
-class Fleet:
-    """The recorded log of the released build, two hosts with a store each ("store" is the recorded one), and the two builds."""
-
-    def __init__(self, home: Path, old: Build, new: Build) -> None:
-        self.home, self.old, self.new = home, old, new
-        self.url = f"sqlite://{home}/log.db"
-
-    def host(self, name: str) -> tuple[str, ...]:
-        """The options that name the log and a host's store."""
-        return ("--log", self.url, "--store", str(self.home / name))
-
-    def publish(self, build: Build, node: str, host: str) -> None:
-        """Report a node with 8 CPUs, and wait until a host's store has it."""
-        file, outbox = self.home / f"{node}.json", self.home / f"{node}.outbox"
-        file.write_text(json.dumps([{"id": node, "inventories": {"VCPU": {"total": 8}}}]))
-        once = ("publish", "--once", "--file", str(file), "--outbox", str(outbox), "--timeout", str(WAIT_S))
-        assert build.json(*once, *self.host(host))["outcome"] == "applied"
-
-    def place(self, build: Build, consumer: str, host: str) -> None:
-        """Place a consumer with 2 CPUs by the tables of a host."""
-        place = ("place", "--consumer", consumer, "--resources", "VCPU:2", "--timeout", str(WAIT_S))
-        build.json(*place, *self.host(host))
-
-    def check(self, build: Build, host: str) -> None:
-        """What a build finds in a store is what this build folds from the first record up to there."""
-        found = build.json("digest", "--store", str(self.home / host))
-        position = {int(partition): offset for partition, offset in found["position"].items()}
-        assert found["digest"] == refolded(self.url, position), (host, position)
-
-
-def wait_for(file: Path) -> None:
-    until = time.monotonic() + WAIT_S
-    while not file.exists():
-        assert time.monotonic() < until, file
-        time.sleep(0.1)
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     unpack(HERE / "stores/rules_4.tar.xz", tmp_path)
     with released_build("rules_4", tmp_path) as old, Build(Path(sys.executable), tmp_path) as new:
-        yield Fleet(tmp_path, old, new)
+        yield Fleet(tmp_path, f"sqlite://{tmp_path}/log.db", old, new)
 
 
 def test_builds_share_a_log_and_the_rules_are_raised_after_the_last_one(fleet: Fleet) -> None:
@@ -68,8 +29,7 @@ def test_builds_share_a_log_and_the_rules_are_raised_after_the_last_one(fleet: F
     with old.worker(*fleet.host("store")), new.worker(*fleet.host("b")):
         # Publishers and schedulers of both builds, beside workers of their own build and of the other.
         fleet.publish(old, "old-1", "store")
-        for partition in (0, 1):
-            wait_for(fleet.home / f"b/p0000{partition}.ring")
+        fleet.wait_for_worker("b")
         fleet.publish(new, "new-1", "b")
         fleet.place(old, "c-old", "store")
         fleet.place(new, "c-new", "b")
