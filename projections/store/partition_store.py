@@ -62,6 +62,7 @@ from vacancy.resources.state.tables import (
     NODES,
     PARTITION,
     PARTITION_KEY,
+    PROVIDER_DETAILS,
     REQUESTS,
     VERDICTS,
     Table,
@@ -86,6 +87,10 @@ ROWS_STAGED = 250_000
 """Changed rows that a fold in bulk keeps in memory before it commits them."""
 
 _PASSING = (ALLOCATIONS, VERDICTS, REQUESTS, DEADLINES)
+_FED_WITH = {ALLOCATIONS: PROVIDER_DETAILS}
+"""A table that is in the feed only under rules that have another table. Readers of builds before those rules do not know it there,
+and they may follow this store: workers are upgraded before schedulers."""
+
 _MISSING: Any = object()
 _NO_ROWS: dict[bytes, Any] = {}
 _SEQUENCE = struct.Struct(">Q")
@@ -153,6 +158,7 @@ class PartitionStore:
         self._older: Changes = defaultdict(dict)
         self._staged: Changes = defaultdict(dict)
         self._rules_version = 0
+        self._not_fed: frozenset[Table[Any]] = frozenset()
         self._passed_at = monotonic()
         try:
             self._read(store)
@@ -233,12 +239,14 @@ class PartitionStore:
     def _follow_rules(self, version: int) -> None:
         """Create the tables that this version of the rules has and the store lacks: once a partition, since no version
         takes a table away."""
-        for name in families(self._registry, supported_rules(version, self._versions, self.path)):
+        rules = supported_rules(version, self._versions, self.path)
+        for name in families(self._registry, rules):
             if name not in self._dbs:
                 with translated(self.path):
                     self._dbs[name] = create_family(self._db, name)
                     self._handles[name] = self._db.get_column_family_handle(name)
         self._rules_version = version
+        self._not_fed = frozenset(one for one, other in _FED_WITH.items() if other not in rules.tables)
 
     # -- resources.transaction.State ------------------------------------------------------------------------------
 
@@ -412,7 +420,7 @@ class PartitionStore:
                 encoded = encode(row)
                 put(key, encoded, handle)
             values.append(encoded)
-        return (table.name, list(rows), values) if table.fed else None
+        return (table.name, list(rows), values) if table.fed and table not in self._not_fed else None
 
     def _trim(self, added: int) -> int:
         """The feed's first entry once this number of bytes is added. Those before it are dropped: their files are deleted,

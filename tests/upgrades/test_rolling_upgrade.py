@@ -34,6 +34,7 @@ def test_builds_share_a_log_and_the_rules_are_raised_after_the_last_one(fleet: F
         fleet.place(old, "c-old", "store")
         fleet.place(new, "c-new", "b")
         fleet.place(new, "c-new-on-old", "store")
+        fleet.place(old, "c-old-on-new", "b")  # workers are upgraded before the schedulers of their host
         fleet.publish(old, "old-2", "b")
         for build, host in ((old, "store"), (new, "store"), (old, "b")):
             fleet.check(build, host)

@@ -38,6 +38,7 @@ def test_builds_share_a_log_and_one_that_cannot_follow_new_rules_is_named(fleet:
         fleet.place(new, "c-new", "b")
         fleet.publish(old, "old-2", "b")
         fleet.place(new, "c-new-on-old", "a")
+        fleet.place(old, "c-old-on-new", "b")
         fleet.check(new, "a")
         fleet.check(old, "b")
         activate = ("rules", "activate", str(RULES_VERSION), *fleet.host("b"), "--timeout", str(WAIT_S))
