@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,16 @@ from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from tests.live.site import WorkerCommand, report, said, wait_for, worker_here
 from tests.support.kafka_server import KafkaCluster
+from vacancy.clients.replay_tool.replay import replay
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.resources.model.errors import LogUnavailable, VacancyError
 from vacancy.streams.log import open_log
+from vacancy.streams.settings import load_settings
 
 pytestmark = pytest.mark.kafka
 
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/threat-model.md").read_text()
 SECRET = "correct-horse"  # noqa: S105
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 JAAS = f'{PLAIN} required user_me="{SECRET}";'
@@ -33,23 +38,31 @@ class Secured:
         _pack(self.certificate, directory / "broker.key", directory / "broker.p12")
         client, key = directory / "client.pem", directory / "client.key"
         _make_certificate(client, key, "-passout", f"pass:{SECRET}")
+        keystore = {"type": "PKCS12", "location": str(directory / "broker.p12"), "password": SECRET}
         properties = {
+            **_recipe_of_the_page(directory),
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
             **{f"listener.name.{name}.plain.sasl.jaas.config": JAAS for name in ("sasl", "sasltls")},
             "listener.name.sasltls.sasl.enabled.mechanisms": "PLAIN",
             "listener.name.sasl.scram-sha-256.sasl.jaas.config": f"{SCRAM} required;",
-            "ssl.keystore.type": "PKCS12",
-            "ssl.keystore.location": str(directory / "broker.p12"),
-            "ssl.keystore.password": SECRET,
+            **{
+                f"listener.name.{name}.ssl.keystore.{setting}": value
+                for name in ("tls", "sasltls", "mutual")
+                for setting, value in keystore.items()
+            },
             "listener.name.mutual.ssl.client.auth": "required",
             "listener.name.mutual.ssl.truststore.type": "PEM",
             "listener.name.mutual.ssl.truststore.location": str(client),
         }
         listeners = {"SASL": "SASL_PLAINTEXT", "TLS": "SSL", "SASLTLS": "SASL_SSL", "MUTUAL": "SSL"}
+        listeners["SASL_SSL"] = "SASL_SSL"
         self.cluster = KafkaCluster(directory / "kafka", listeners=listeners, properties=properties)
         admin = KafkaAdminClient(bootstrap_servers=self.cluster.servers)
         admin.alter_user_scram_credentials(
-            [UserScramCredentialUpsertion("scrammer", ScramMechanism.SCRAM_SHA_256, SECRET)]
+            [
+                UserScramCredentialUpsertion("scrammer", ScramMechanism.SCRAM_SHA_256, SECRET),
+                _user_of_the_page(),
+            ]
         )
         admin.close()
         tls = {"security.protocol": "SSL", "ssl.cafile": str(self.certificate)}
@@ -66,6 +79,28 @@ class Secured:
         """The URL of the way's log."""
         listener = "SASL" if way in {"PLAIN", "SCRAM"} else way
         return f"kafka://{self.cluster.servers_of(listener)}/by-{way.lower()}"
+
+
+def _block(page: str, name: str) -> str:
+    (found,) = re.findall(rf"^```\S+ {re.escape(name)}\n(.*?)^```$", page, re.M | re.S)
+    return str(found)
+
+
+def _recipe_of_the_page(directory: Path) -> dict[str, str]:
+    """Run the page's commands for a certificate in `directory`. Returns the page's settings of the broker that has it."""
+    directory.mkdir(exist_ok=True)
+    commands = _block(PAGE, "certificate").replace("DNS:k1", "IP:127.0.0.1")
+    subprocess.run(["bash", "-e", "-c", commands], cwd=directory, check=True, capture_output=True)
+    settings = _block(PAGE, "server.properties").replace("/etc/kafka", str(directory))
+    return dict(line.split("=", 1) for line in settings.splitlines())
+
+
+def _user_of_the_page() -> UserScramCredentialUpsertion:
+    """What the page's `kafka-configs.sh` adds, whose own start takes seconds."""
+    ((mechanism, password, user),) = re.findall(
+        r"--add-config '([\w-]+)=\[password=(\S+)\]' --entity-type users --entity-name (\w+)", PAGE
+    )
+    return UserScramCredentialUpsertion(user, ScramMechanism[mechanism.replace("-", "_")], password)
 
 
 def _sasl(mechanism: str, user: str) -> dict[str, str]:
@@ -113,6 +148,25 @@ def test_it_follows_a_log_that_is_guarded(way: str, secured: Secured, tmp_path: 
         with WorkerCommand(log, tmp_path / "store", *given) as worker:
             assert worker.get("/ready").code == 200
             assert SECRET not in worker.get("/status").text + worker.get("/metrics").text
+
+
+def test_the_recipe_of_the_pages_makes_and_follows_a_log(
+    secured: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The certificate, the settings of the broker and the user of the threat model, and the `vacancy.toml` of operating."""
+    servers = secured.cluster.servers_of("SASL_SSL")
+    text = _block((ROOT / "docs/operating.md").read_text(), "vacancy.toml")
+    text = text.replace("k1:9092,k2:9092,k3:9092", servers).replace("/var/lib/vacancy", str(tmp_path))
+    text = text.replace("/etc/ssl/certs/kafka.pem", str(secured.certificate.parent / "k1.crt"))
+    (tmp_path / "vacancy.toml").write_text(text)
+    monkeypatch.setenv("VACANCY_KAFKA_SASL_PASSWORD", SECRET)
+    found = load_settings(config=tmp_path / "vacancy.toml")
+    assert found.log is not None
+    with new_log(found.log, 2, installed_registry(), replication=1, **found.kafka) as log:
+        log.append([report("a", "node-1")])
+        assert replay(log, tmp_path / "store", installed_registry()).position == log.end()
+    with pytest.raises(VacancyError, match="Kafka refused the credentials"):
+        open_log(found.log, **{**found.kafka, "sasl.password": "wrong-secret"})
 
 
 COMMANDED = {"PLAIN", "MUTUAL"}
