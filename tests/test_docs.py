@@ -383,9 +383,7 @@ def _models(kind: Any) -> Iterator[type[BaseModel]]:
 
 
 def test_every_reason_of_a_rejection_is_named() -> None:
-    source = (ROOT / "resources/fold/claims/judge.py").read_text() + (
-        ROOT / "resources/classes/quantity.py"
-    ).read_text()
+    source = "\n".join(file.read_text() for file in (ROOT / "resources").rglob("*.py"))
     reasons = set(re.findall(r'(?:Rejection|Shortfall)\(\s*"(\w+)"', source))
     assert len(reasons) > 12
     assert {reason for reason in reasons if f"`{reason}`" not in EVENT_PAGE} == set()
@@ -489,6 +487,18 @@ def test_every_exit_code_is_named() -> None:
     assert {f"| {code} |" for code in codes | {0, 5, 9, 130, 141}} == set(
         re.findall(r"^\| \d+ \|", page, re.M)
     )
+
+
+def test_no_command_ends_with_a_code_of_its_own() -> None:
+    """Codes come from the errors; the test above and `tests/docs/test_generated.py` compare them with the table."""
+    ends = {
+        f"{file.relative_to(ROOT)}: {found}"
+        for package in ("cli", "clients", "streams", "ui", "placement_api")
+        for file in (ROOT / package).rglob("*.py")
+        for found in re.findall(r"\b(?:Exit|sys\.exit|SystemExit)\((\d+)\)", file.read_text())
+        if found not in "01"
+    }
+    assert ends == set(), "raise a VacancyError with an exit_code"
 
 
 def test_messages_in_the_pages_are_said_somewhere() -> None:

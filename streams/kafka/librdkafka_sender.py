@@ -76,7 +76,7 @@ class _Sent:
         self.left -= 1  # last: who waits reads the others then
 
     def fail(self, error: Any, count: int) -> None:
-        """So many records are not acknowledged any more."""
+        """`count` records are not acknowledged any more."""
         self.error = self.error or error
         self.left -= count
 
