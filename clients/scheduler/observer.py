@@ -60,7 +60,7 @@ class MoveWatch(Protocol):
         """The claim's verdict is known, `waited_s` after it was made."""
 
     def ended(self, outcome: str, reason: str) -> None:
-        """It has ended: `placed`, `no_valid_host`, `lost`, `gave_up`, `unknown` or `failed`, the latter with a reason."""
+        """It has ended: `placed`, `no_valid_host`, `lost`, `gave_up`, `unknown` or `failed`. All but `placed` have a reason."""
 
 
 class SchedulerObserver(Protocol):

@@ -60,7 +60,7 @@ def test_nothing_that_changes_after_the_nodes_were_fetched_is_missed(fleet: Flee
         assert news["generation"] == header["generation"]
 
 
-def test_there_are_only_so_many_browsers(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_browsers_is_limited(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SUBSCRIBERS_MAX == 256
     monkeypatch.setattr("vacancy.ui.live.SUBSCRIBERS_MAX", 2)
     began = time.monotonic()
