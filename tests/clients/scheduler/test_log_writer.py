@@ -115,6 +115,29 @@ def test_requests_with_ids_of_their_own_go_to_their_homes() -> None:
             assert covering_cells(3)[partition_for(one["id"], 3)] == entry.key
 
 
+def test_records_are_due_when_there_are_some_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    records = RequestRecords("s", 4, recording=True)
+
+    def take(waits_s: float) -> int:
+        due = records.is_due(waits_s)
+        taken = records.take(waits_s)
+        assert due == bool(taken)
+        return len(taken)
+
+    assert take(0.0) == 0
+    id_, home = records.received(None, SPEC)
+    assert take(1.0) == 1
+    records.closed(home, ClosedRequestWire(id_, "placed"))
+    assert take(1.0) == 0, "an outcome waits for others"
+    now += 1.0
+    assert take(1.0) == 1
+    for number in range(64):
+        records.closed(home, ClosedRequestWire(f"r{number}", "placed"))
+    assert take(1.0) == 1, "outcomes that fill a record do not wait"
+
+
 def test_nothing_is_gathered_where_requests_are_not_recorded() -> None:
     records = RequestRecords("s", 8, recording=False)
     ids = {records.received(None, SPEC)[0] for _ in range(100)}
