@@ -47,6 +47,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "diff": ("diff.diff", "Show what differs between two points in time."),
     "history": ("history.history", "Show all that happened to one thing."),
     "topics": ("topics.app", "Create a log, or check one."),
+    "signing": ("signing.app", "Make keys; say which nodes must sign."),
     "rules": ("rules.app", "Show or raise the rules of the log."),
     "quota": ("quota.app", "Set and show limits of projects and users."),
     "completion": ("completion.completion", "Print the completion script of a shell."),

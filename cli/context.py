@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vacancy.clients.past.historical_store import HistoricalStore
     from vacancy.clients.scheduler.client import Scheduler, SchedulerOptions
     from vacancy.clients.scheduler.store_query import StoreQuery
+    from vacancy.clients.signing.key_pair import KeyPair
     from vacancy.projections.query.order import Order
     from vacancy.projections.reader.store_reader import StoreReader
     from vacancy.projections.snapshots.storage import SnapshotStorage
@@ -50,6 +51,8 @@ class CommandContext:
         allow_devices: Iterable[str] | None = None,
         deny_devices: Iterable[str] | None = None,
         reserve_hugepages: Iterable[str] | None = None,
+        node_key: Path | None = None,
+        operator_key: Path | None = None,
         as_of: str | None = None,
         at_least: str | None = None,
         timeout_s: float = 10.0,
@@ -75,6 +78,8 @@ class CommandContext:
             allow_devices=allow_devices,
             deny_devices=deny_devices,
             reserve_hugepages=reserve_hugepages,
+            node_key=node_key,
+            operator_key=operator_key,
         )
         self._past: HistoricalStore | None = None
         self._written_logs: list[WrittenLog] = []
@@ -133,8 +138,22 @@ class CommandContext:
         from vacancy.streams.written_positions import WrittenLog
 
         opened = WrittenLog(open_log(self.settings.log, within_s, **self.settings.kafka), self._note_written)
+        key = self.operator_key()
+        if key is not None:
+            from vacancy.clients.signing.operator_log import OperatorLog
+
+            self._written_logs.append(opened)
+            return OperatorLog(opened, key)
         self._written_logs.append(opened)
         return opened
+
+    def operator_key(self) -> KeyPair | None:
+        """The operator's key that the settings name, or None. Raises `UsageError` where it cannot be used."""
+        if self.settings.operator_key is None:
+            return None
+        from vacancy.clients.signing.key_pair import read_key
+
+        return read_key(self.settings.operator_key)
 
     def resolve_beginning(self, text: str, log: Log) -> dict[int, int]:
         """The position of `--from`. For a time before now that is before the log it is the beginning of the log, and standard error

@@ -213,6 +213,34 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
             "topics trim --before 20261128T185324503Z-605d26f2 --archive s3://bucket/vacancy --dry-run",
         ),
     ),
+    "signing make-key": (("A key for this node", "signing make-key node.key"),),
+    "signing public-key": (("The public part, to register it", "signing public-key node.key"),),
+    "signing show": (("Who must sign, and who does", "signing show"),),
+    "signing pin": (("Pin the first operator's key", "signing pin --operator-key operator.key"),),
+    "signing unpin": (
+        (
+            "Take a key away from an operator",
+            "signing unpin 3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+        ),
+    ),
+    "signing require": (
+        ("All nodes must sign", "signing require --all"),
+        ("Those of a rack", "signing require '*:rack7-*'"),
+        ("Turn it off", "signing require --none"),
+    ),
+    "signing register": (
+        (
+            "A key of node-1",
+            "signing register node-1 3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+        ),
+    ),
+    "signing rotate": (
+        (
+            "Only this key from now on",
+            "signing rotate node-1 fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+        ),
+    ),
+    "signing revoke": (("A node was stolen", "signing revoke node-1"),),
     "rules show": (("The version in force, and open proposals", "rules show"),),
     "rules activate": (
         ("Ask all workers first", "rules activate 5 --propose-only"),

@@ -31,7 +31,7 @@ from vacancy.clients.publisher.host.numa_inventory import NumaMode
 from vacancy.clients.publisher.host.remarks import RemarkPrinter
 from vacancy.clients.publisher.known_rules import KnownRules
 from vacancy.clients.publisher.outbox import Outbox
-from vacancy.clients.publisher.publisher import Providers, Publisher, node_cell
+from vacancy.clients.publisher.publisher import Providers, Publisher, node_cell, node_signer
 from vacancy.clients.publisher.running import RunningReporter, read_running
 from vacancy.clients.publisher.service import PublishService
 from vacancy.resources.model.errors import LogError, StoreError, UsageError, VacancyError
@@ -179,7 +179,10 @@ def make_publisher(
         note(
             "the rules of this log are not known here: reports name no machine and leave out unhealthy devices"
         )
-    return Publisher(log, source.node, cell, outbox, move_cell=move_cell, machine=name, rules=rules.look)
+    signer = node_signer(context.settings, log, outbox)
+    return Publisher(
+        log, source.node, cell, outbox, move_cell=move_cell, machine=name, rules=rules.look, signer=signer
+    )
 
 
 def _machine_name(chosen: str, source: NodeSource) -> str | None:
@@ -302,7 +305,7 @@ def running_reporter(log: Log, publisher: Publisher, file: Path | None) -> Calla
     `UsageError` for the file, and `LogError`. Under rules that do not have that, it says so once."""
     if file is None:
         return lambda: None
-    reporter = RunningReporter(log, publisher.root, publisher.cell)
+    reporter = RunningReporter(log, publisher.root, publisher.cell, signer=publisher.signer)
     warned: list[bool] = []
 
     def say() -> None:

@@ -7,6 +7,8 @@ that `VACANCY_CONFIG` names), everything else from `placement.conf`.
 from __future__ import annotations
 
 from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.signing.key_pair import read_key
+from vacancy.clients.signing.operator_log import OperatorLog
 from vacancy.placement_api import DEFAULT_CELL
 from vacancy.placement_api.application import Application
 from vacancy.placement_api.backend import Backend
@@ -19,6 +21,8 @@ from vacancy.streams.settings import Settings, load_settings
 def open_backend(settings: Settings) -> Backend:
     """Raises LogError if there is no log, StoreError if there is no store."""
     log = open_log(settings.log, **settings.log_options)
+    if settings.operator_key is not None:
+        log = OperatorLog(log, read_key(settings.operator_key))
     reader = StoreReader(settings.store, installed_registry(), with_view=False)
     return LogBackend(log, reader, settings.cell or DEFAULT_CELL)
 

@@ -150,6 +150,12 @@ class Settings(BaseSettings):
     """Rules for the devices that a publisher does not offer (docs/devices.md)."""
     reserve_hugepages: tuple[str, ...] = ()
     """Hugepages that a publisher does not offer, as CELL:KIB:PAGES (docs/numa.md)."""
+    node_key: Path | None = None
+    """The file of the private key with which a publisher signs (docs/signing.md). None: it does not sign."""
+    operator_key: Path | None = None
+    """The file of the private key with which operators' events are signed (docs/signing.md). None: they are not."""
+    log_id: str = ""
+    """The UUID of the log, for a publisher that signs and may not read the log."""
     snapshots: str = Field(default_factory=lambda: str(state_directory() / "snapshots"))
     """The directory or URL of snapshots."""
     archive: str = ""
@@ -174,6 +180,11 @@ class Settings(BaseSettings):
     @classmethod
     def _expanded(cls, store: Path) -> Path:
         return store.expanduser().absolute()
+
+    @field_validator("node_key", "operator_key", mode="before")
+    @classmethod
+    def _expanded_key(cls, file: Path | str | None) -> Path | None:
+        return Path(file).expanduser().absolute() if file else None  # an empty variable is none
 
     @field_validator("snapshots")
     @classmethod
@@ -221,6 +232,8 @@ def load_settings(
     allow_devices: Iterable[str] | None = None,
     deny_devices: Iterable[str] | None = None,
     reserve_hugepages: Iterable[str] | None = None,
+    node_key: Path | str | None = None,
+    operator_key: Path | str | None = None,
     config: Path | str | None = None,
 ) -> Settings:
     """Load the settings. The arguments are flags of the command line; None means not given.
@@ -234,6 +247,7 @@ def load_settings(
     flags |= {"schedulers": schedulers}
     flags |= {"allow_devices": allow_devices, "deny_devices": deny_devices}
     flags |= {"reserve_hugepages": reserve_hugepages}
+    flags |= {"node_key": node_key, "operator_key": operator_key}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     file = config_file(config)
     try:

@@ -20,12 +20,13 @@ TOP_PACKAGES = ("resources", "projections", "streams", "clients", "cli", "testin
 PURE_IMPORTS = {
     *("__future__", "abc", "bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib"),
     *("heapq", "itertools", "json", "math", "operator", "re", "struct", "typing", "weakref", "zlib"),
-    *("msgspec", "numpy", "os_traits", "pydantic", "pydantic_core"),
+    *("base64", "cryptography", "msgspec", "numpy", "os_traits", "pydantic", "pydantic_core"),
 }
-"""What the rules may stand on. Nothing here reads a file, a clock, a random number or a network. NumPy only where
+"""What the rules may stand on. Of cryptography they verify signatures of Ed25519: a function in C of its arguments, with one
+answer (`resources/model/signatures.py`). Nothing here reads a file, a clock, a random number or a network. NumPy only where
 a class projects its records into columns; os-traits only to check names before they are sent."""
 
-ONLY_INSIDE_FUNCTIONS = {"numpy", "os_traits"}
+ONLY_INSIDE_FUNCTIONS = {"cryptography", "numpy", "os_traits"}
 
 IMPURE_CALLS = {
     "open",
@@ -80,6 +81,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
     "placement_api": {
         *(
             "clients.runtime",
+            "clients.signing",
             "clients.transactions",
             "placement_api.objects",
             "projections.reader",
@@ -113,7 +115,9 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("streams.kafka", "streams.sqlite", "resources.classes", "resources.model"),
     },
     "clients.auditor": {"resources.model"},
+    "clients.signing": {"resources.model", "streams"},
     "clients.publisher": {
+        *("clients.signing",),
         *("resources.model", "resources.classes", "resources.fold", "resources.state"),
         *("streams",),
     },
@@ -158,6 +162,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("resources.classes", "resources.model", "resources.state", "resources.fold"),
     },
     "clients.doctor": {
+        *("clients.signing",),
         *("clients.publisher", "clients.runtime", "projections.reader", "projections.store", "streams"),
         *("streams.faust", "streams.kafka", "streams.sqlite"),
         *("resources.classes", "resources.model", "resources.state", "resources.fold"),

@@ -203,6 +203,15 @@ def publish(
             " (version 4); of a node from a file, auto names none.",
         ),
     ] = "auto",
+    node_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--node-key",
+            metavar="FILE",
+            help="Sign the node's events with the private key in this file (docs/signing.md). [env: VACANCY_NODE_KEY]",
+            show_default="not signed",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -264,6 +273,7 @@ def publish(
         allow_devices=allow_device,
         deny_devices=deny_device,
         reserve_hugepages=reserve_hugepages,
+        node_key=node_key,
     )
     from vacancy.cli import publish_loop
     from vacancy.clients.publisher.outbox import Outbox

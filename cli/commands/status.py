@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ContestedAnswer,
         ExcludedAnswer,
         PartitionStatus,
+        SigningSummary,
     )
 
 _CONTESTED_SHOWN = 20
@@ -72,6 +73,8 @@ def status(
     if found.node_states:
         emit("nodes: " + ", ".join(f"{count} {state}" for state, count in found.node_states.items()))
     _print_taints(found.taints)
+    if found.signing is not None:
+        _print_signing(found.signing)
     _print_memory(found.columns)
     for root, cells in found.clashes.items():
         emit(
@@ -134,6 +137,16 @@ def _print_taints(taints: dict[str, int]) -> None:
         shown = [f"{text} on {count}" for text, count in list(taints.items())[:_TAINTS_SHOWN]]
         more = len(taints) - len(shown)
         emit("taints (providers): " + ", ".join(shown) + (f", and {more:,} more" if more else ""))
+
+
+def _print_signing(signing: SigningSummary) -> None:
+    """How far nodes sign, and whether some cannot report."""
+    emit(f"signing: {signing.operator_keys} keys of operators, {signing.must_sign:,} nodes must sign")
+    if signing.without_key:
+        emit(
+            f"{signing.without_key:,} nodes must sign and have no key, so their events are refused: register their keys"
+            " with `vacancy signing register`, or see `vacancy signing show`"
+        )
 
 
 def _print_memory(memory: ColumnsStatus) -> None:

@@ -625,6 +625,29 @@ class TransactionRequested(_Strict):
         _check(len({one.consumer for one in self.consumers}) == len(self.consumers))
 
 
+# -- signatures -------------------------------------------------------------------------------------------
+
+PublicKey = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+NamePattern = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:/@+=~-]{0,200}\*?[A-Za-z0-9._:/@+=~-]{0,200}\Z")]
+
+
+class SigningScope(_Strict):
+    cell: NamePattern = "*"
+    node: NamePattern = "*"
+
+
+class SigningPolicy(_Strict):
+    revision: Count
+    operators: Annotated[list[PublicKey], Meta(max_length=8)] = []
+    required: Annotated[list[SigningScope], Meta(max_length=64)] = []
+
+
+class SigningKeys(_Strict):
+    root: Id
+    revision: Count
+    keys: Annotated[list[PublicKey], Meta(max_length=4)] = []
+
+
 # -- moves between cells ----------------------------------------------------------------------------------
 
 
@@ -828,6 +851,14 @@ class _TransactionRequestedEvent(_Envelope, tag=_PREFIX + "transaction.requested
     data: TransactionRequested
 
 
+class _SigningPolicySetEvent(_Envelope, tag=_PREFIX + "signing.policy.set" + _VERSION):
+    data: SigningPolicy
+
+
+class _SigningKeysSetEvent(_Envelope, tag=_PREFIX + "signing.keys.set" + _VERSION):
+    data: SigningKeys
+
+
 class _CellMoveBegunEvent(_Envelope, tag=_PREFIX + "cell.move.begun" + _VERSION):
     data: CellMoveBegun
 
@@ -842,6 +873,8 @@ class _CellMoveEndedEvent(_Envelope, tag=_PREFIX + "cell.move.ended" + _VERSION)
 
 _Event = (
     _TransactionRequestedEvent
+    | _SigningPolicySetEvent
+    | _SigningKeysSetEvent
     | _CellMoveBegunEvent
     | _CellMoveWithdrawnEvent
     | _CellMoveEndedEvent

@@ -28,6 +28,7 @@ from vacancy.clients.auditor.nodes.provider_details import ProviderDetails
 from vacancy.clients.auditor.nodes.renames import rename
 from vacancy.clients.auditor.nodes.withdrawals import WITHDRAWAL, Withdrawals, Withdrawn
 from vacancy.clients.auditor.rules_in_force import ANSWER, MACHINE_NAMES, PROPOSAL, RulesInForce
+from vacancy.clients.auditor.signatures import AuditedSignatures
 from vacancy.clients.auditor.taken_events import log_time, taken
 from vacancy.resources.model.record import Record
 
@@ -92,6 +93,7 @@ class Ledger:
         self.consumers = Consumers()
         self.quotas = AuditedQuotas()
         self.moves = AuditedCellMoves()
+        self.signatures = AuditedSignatures()
         self.judged: dict[Key, Judged] = {}
         self.cancelled: set[Key] = set()
         """All claims that were cancelled and did not come after that."""
@@ -122,7 +124,6 @@ class Ledger:
             "transaction.requested": lambda cell, event: on_transaction(cell, event.data),
             "gang.requested": lambda cell, event: on_gang(cell, event.data["claims"]),
             **self._consumer_handlers(),
-            **self._move_handlers(),
             **self._quota_handlers(),
         }
         self._endings: Mapping[bytes, Callable[[Deadline], int]] = {
@@ -139,6 +140,8 @@ class Ledger:
 
     def _node_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:
         return {
+            "signing.policy.set": lambda _, event: self.signatures.set_policy(event),
+            "signing.keys.set": lambda cell, event: self.signatures.set_keys(cell, event),
             "node.reported": lambda cell, event: self._node_reported(cell, event.data),
             "node.changed": lambda cell, event: self._node_changed(cell, event.data),
             "node.heartbeat": lambda cell, event: self._node_heartbeat(cell, event.data),
@@ -152,6 +155,7 @@ class Ledger:
 
     def _consumer_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:
         return {
+            **self._move_handlers(),
             "consumer.replaced": lambda cell, event: self._on_claim(cell, event.data, True),
             "consumer.replaced.v2": lambda cell, event: self._on_claim(cell, event.data, True),
             "consumer.replaced.v3": lambda cell, event: self._on_claim(cell, event.data, True),
@@ -200,7 +204,10 @@ class Ledger:
             node = (cell, event.data.get("root", ""))
             before = self.nodes.get(node)
             with suppress(Refused):
+                if self.rules.are_signed:
+                    self.signatures.check(record, event)
                 self._handlers[event.kind](cell, event)
+                self.signatures.accept()
             if self.rules.identified and self.nodes.get(node) is not before:
                 self._heard_since_4.add(node)
 
@@ -311,6 +318,7 @@ class Ledger:
     def _log_opened(self, _cell: str, event: ReadEvent) -> None:
         if not self.partitions:
             self.partition, self.partitions = event.data["partition"], event.data["partitions"]
+            self.signatures.log = event.data["log"]
             self.rules.open(event.data.get("rules", {}))
 
     def _requests_received(self, _cell: str, event: ReadEvent) -> None:
@@ -375,6 +383,7 @@ class Ledger:
 
     def _node_reported(self, cell: str, data: Mapping[str, Any]) -> None:
         """A full report. From rules version 4 on it counts only if the node's own machine sent it."""
+        self._check_parts(cell, data)
         if not self.rules.identified:
             self._apply_report(cell, data)
             return
@@ -428,7 +437,26 @@ class Ledger:
         self.nodes[(cell, root)] = after
         self._keep_made(cell, root, made, {*reports, *made})
         self.details.reported((cell, id_) for id_ in reports)
-        self._keep(cell, data.get("consumers") or ())
+        consumers = data.get("consumers") or ()
+        if self.signatures.must_sign(cell, root):
+            consumers = [one for one in consumers if self._holds_of(cell, one, root)]
+        self._keep(cell, consumers)
+
+    def _holds_of(self, cell: str, consumer: str, root: str) -> bool:
+        held = self.consumers.get((cell, consumer))
+        parts = () if held is None else held.parts
+        return any(self.providers[(cell, name)].root == root for name, _, _ in parts)
+
+    def _check_parts(self, cell: str, data: Mapping[str, Any]) -> None:
+        """A node that must sign has no part of another node that has keys."""
+        root = data["root"]
+        if not self.signatures.must_sign(cell, root):
+            return
+        for name in (report["id"] for report in data.get("providers", ())):
+            there = self.providers.get((cell, name))
+            owners = {name, name if there is None else there.root} - {root}
+            if name != root and any(self.signatures.has_keys(cell, owner) for owner in owners):
+                raise Refused
 
     def _is_lifted(self, key: Key, provider: LedgerProvider, removed: Collection[str]) -> bool:
         """Whether a transaction added a provider below one that its node removes."""
@@ -446,6 +474,7 @@ class Ledger:
 
     def _node_changed(self, cell: str, data: Mapping[str, Any]) -> None:
         root = data["root"]
+        self._check_parts(cell, data)
         before = self.nodes.get((cell, root))
         if self.machines.ignores((cell, root), data["incarnation"]):
             return

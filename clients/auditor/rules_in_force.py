@@ -122,6 +122,10 @@ TRANSACTIONS_SINCE: Final = 6
 """The first version with transactions, and with generations of providers that count changes."""
 
 ONLY_TRANSACTIONS: Final = {"transaction.requested"}
+SIGNED_SINCE: Final = 7
+"""The first version in which nodes sign where operators require it."""
+
+ONLY_SIGNED: Final = {"signing.policy.set", "signing.keys.set"}
 ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}
 
@@ -187,6 +191,11 @@ class RulesInForce:
         return self.now.version >= TRANSACTIONS_SINCE
 
     @property
+    def are_signed(self) -> bool:
+        """Whether signatures are checked."""
+        return self.now.version >= SIGNED_SINCE
+
+    @property
     def limits(self) -> AuditedLimits:
         """What a record may cost."""
         if self.identified:
@@ -201,6 +210,8 @@ class RulesInForce:
             return self.now.version >= SAYING_SINCE
         if kind in ONLY_TRANSACTIONS:
             return self.has_transactions
+        if kind in ONLY_SIGNED:
+            return self.are_signed
         return kind not in (ONLY_BEFORE if self.bounded else ONLY_SINCE)
 
     def open(self, data: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vacancy.clients.doctor.check import Check, CheckState, error, failed, ok, warning
-from vacancy.clients.doctor.host_checks import disk_checks, mode_checks, settings_checks
+from vacancy.clients.doctor.host_checks import disk_checks, key_checks, mode_checks, settings_checks
 from vacancy.clients.doctor.log_checks import CANNOT_READ, cluster_checks, content_checks, file_checks
 from vacancy.clients.doctor.store_checks import (
     StoreFound,
@@ -52,6 +52,7 @@ def examine(
     plugins = f", plugin classes {', '.join(registry.plugins)}" if registry.plugins else ""
     yield ok("build", f"vacancy {version('vacancy')} on Python {platform.python_version()}{plugins}")
     yield from mode_checks(settings, outboxes_of(settings.log))
+    yield from key_checks(settings)
     yield from disk_checks(settings)
     found: list[Check] = []
     store = open_checks(settings.store, registry, found)

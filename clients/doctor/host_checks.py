@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from vacancy.clients.doctor.check import Check, error, ok, warning
+from vacancy.resources.model.errors import UsageError
 from vacancy.streams.file_modes import too_open
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.settings import Settings, is_secret, setting_variables
@@ -89,6 +90,23 @@ def mode_checks(settings: Settings, outboxes: list[Path]) -> Iterator[Check]:
         yield ok(
             "file modes", "no other user can read or write the files of the log, the store and the outbox"
         )
+
+
+def key_checks(settings: Settings) -> Iterator[Check]:
+    """The files of the private keys that the settings name. Their content is read, and never shown."""
+    from vacancy.clients.signing.key_pair import read_key
+
+    for name, file in (("node_key", settings.node_key), ("operator_key", settings.operator_key)):
+        if file is None:
+            continue
+        try:
+            key = read_key(file)
+        except UsageError as raised:
+            yield error(
+                "signing", f"{name}: {raised.what} ({file})", f"`chmod 600 {file}`, or see docs/signing.md"
+            )
+        else:
+            yield ok("signing", f"{name} {file} has key {key.id}, and no other user can read it")
 
 
 def disk_checks(settings: Settings) -> Iterator[Check]:

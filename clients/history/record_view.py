@@ -284,6 +284,8 @@ _SENTENCES: Final = {
     "quota.share.settled": "share of {unit} for project {project} in partition {partition}: {amount} is settled",
     "quota.parent.planned": "parent of project {project}: {parent} is planned",
     "quota.parent.set": "parent of project {project}: {parent}",
+    "signing.policy.set": "who signs, revision {revision}",
+    "signing.keys.set": "keys of node {root}, revision {revision}",
     "quota.counted": "allocations of consumers are counted for quotas",
 }
 

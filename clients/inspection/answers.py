@@ -246,6 +246,16 @@ class ColumnsStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class SigningSummary:
+    """How far nodes sign. `operator_keys` are those of all partitions together, `must_sign` counts nodes, of which `without_key`
+    have none: their events are refused."""
+
+    operator_keys: int
+    must_sign: int
+    without_key: int
+
+
+@dataclass(frozen=True, slots=True)
 class StatusAnswer:
     """The state of a store. `clashes`: roots that are live in two cells, with the cells. `attribute_clashes`: attributes
     that have different types on different providers, with the types. `contested`: nodes that events of two writers reach or
@@ -263,3 +273,5 @@ class StatusAnswer:
     machine_clashes: dict[str, list[str]] = field(default_factory=dict)
     excluded: list[ExcludedAnswer] = field(default_factory=list)
     taints: dict[str, int] = field(default_factory=dict)
+    signing: SigningSummary | None = None
+    """How far nodes sign; None where no operator has a key."""

@@ -15,6 +15,7 @@ from vacancy.clients.inspection.answers import (
 )
 from vacancy.clients.inspection.contested import contested_nodes, machine_clashes
 from vacancy.clients.inspection.lookup import excluded_devices, nodes
+from vacancy.clients.inspection.signing import signing_summary
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.metadata import LOCAL_FAMILY
 from vacancy.projections.store.state_digests import DIGESTS_KEY, decode_digests, difference_text
@@ -91,6 +92,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
         machine_clashes(reader),
         excluded_devices(reader),
         {taint.text: count for taint, count in reader.view.taints.counted()},
+        signing_summary(reader),
     )
 
 

@@ -39,6 +39,9 @@ _VERSION: Final = 1
 _NEWEST: Final = """CREATE TABLE IF NOT EXISTS newest (
     one INTEGER PRIMARY KEY CHECK (one = 1), incarnation TEXT NOT NULL, sequence INTEGER NOT NULL
 )"""
+_SIGNED: Final = """CREATE TABLE IF NOT EXISTS signed (
+    one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL
+)"""
 # AUTOINCREMENT, so that no number is ever given twice: an acknowledgement that comes after its entries were
 # superseded must not hit the entry that superseded them.
 _SCHEMA: Final = f"""
@@ -54,6 +57,7 @@ _SCHEMA: Final = f"""
     );
     CREATE TABLE home (one INTEGER PRIMARY KEY CHECK (one = 1), root TEXT NOT NULL, cell TEXT NOT NULL);
     {_NEWEST};
+    {_SIGNED};
     PRAGMA application_id = {_APPLICATION};
     PRAGMA user_version = {_VERSION};
     COMMIT;
@@ -198,6 +202,15 @@ class Outbox:
         after its retirement."""
         return self._do(_newest)
 
+    @property
+    def last_signed(self) -> int:
+        """The highest number of a signature that was noted, 0 for none. It outlives the node's retirement."""
+        return self._do(_last_signed)
+
+    def note_signed(self, number: int) -> None:
+        """Remember the number of the last signature, before what it signs is sent."""
+        self._do(lambda db: db.execute("INSERT OR REPLACE INTO signed VALUES (1, ?)", (number,)))
+
     def check_home(self, root: str, cell: str) -> None:
         """Raises CellChanged if the node is known in another cell, UsageError if this is another node's."""
         known_root, known_cell = self._do(_home) or (root, cell)
@@ -329,7 +342,8 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = FULL")
         if not tables:
             db.executescript(_SCHEMA)
-        db.execute(_NEWEST)  # an outbox of an earlier build does not have it
+        for table in (_NEWEST, _SIGNED):
+            db.execute(table)  # an outbox of an earlier build does not have it
         if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise OutboxCorrupt("the outbox is damaged", where=str(path), do=_DELETE_IT)
     except sqlite3.Error as error:
@@ -394,6 +408,11 @@ def _newest(db: sqlite3.Connection) -> tuple[str, int] | None:
     return None if row is None else (str(row[0]), int(row[1]))
 
 
+def _last_signed(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT last FROM signed").fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def _last_number(db: sqlite3.Connection) -> int:
     row = db.execute("SELECT seq FROM sqlite_sequence").fetchone()
     return 0 if row is None else int(row[0])
@@ -413,7 +432,13 @@ def _pending(db: sqlite3.Connection, limit: int) -> list[QueuedEvents]:
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
     """Copy all rows of `source` to `target`, numbers included."""
     with _transaction(target) as db:
-        for table, columns in (("pending", 7), ("home", 3), ("newest", 3), ("sqlite_sequence", 2)):
+        for table, columns in (
+            ("pending", 7),
+            ("home", 3),
+            ("newest", 3),
+            ("signed", 2),
+            ("sqlite_sequence", 2),
+        ):
             rows = source.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  (names of our own)
             db.execute(f"DELETE FROM {table}")  # noqa: S608
             db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", rows)  # noqa: S608

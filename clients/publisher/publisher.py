@@ -38,6 +38,7 @@ from vacancy.streams.clock import utc_text, wall_ms
 from vacancy.streams.log import AppendedAt, Log
 
 if TYPE_CHECKING:
+    from vacancy.clients.signing.signer import EventSigner
     from vacancy.resources.state.rule_set import RuleSet
     from vacancy.streams.settings import Settings
 
@@ -86,6 +87,21 @@ def node_cell(root: str, cell: str | None, outbox: Outbox, log: Log) -> str:
     return cell_for(root, log.partitions) if named == "auto" else named
 
 
+def node_signer(settings: Settings, log: Log, outbox: Outbox) -> EventSigner | None:
+    """What signs the events of a node, with the key that the settings name; None where they name none. Raises `UsageError` where the key
+    cannot be used. The outbox remembers the last number that was signed."""
+    if settings.node_key is None:
+        return None
+    from vacancy.clients.signing.key_pair import read_key
+    from vacancy.clients.signing.signer import EventSigner
+
+    return EventSigner(
+        read_key(settings.node_key),
+        lambda: settings.log_id or log.identity().log,
+        last=outbox.last_signed,
+    )
+
+
 class Publisher:
     """Publishes the node `root` to `log`, in `cell`. Any thread may use it.
 
@@ -94,6 +110,7 @@ class Publisher:
     that people read, `new_id` the incarnation. `machine` is the identity of the machine, for full reports. `rules` returns the
     rules that the cell's partition follows, or None if they are not known; it is called before each full report. What these
     rules do not have (the machine, unhealthy devices) is left out of reports. Without it, the newest rules are assumed.
+    `signer` signs each event when it is sent (docs/signing.md).
     `close` closes the log and the outbox only if `from_settings` opened them.
     """
 
@@ -107,9 +124,11 @@ class Publisher:
         move_cell: bool = False,
         machine: str | None = None,
         rules: Callable[[], RuleSet | None] | None = None,
+        signer: EventSigner | None = None,
         clock: Callable[[], int] = wall_ms,
         new_id: Callable[[], str] = new_incarnation,
     ) -> None:
+        self.signer = signer
         self.root, self.cell, self.outbox, self.machine = root, cell, outbox, machine
         self._rules = rules
         self._names_machine = self._knows_health = rules is None
@@ -158,7 +177,10 @@ class Publisher:
             queue = opened.enter_context(Outbox(outbox or default_outbox(used.log, root)))
             cell = node_cell(root, used.cell, queue, log)
             rules = KnownRules(log, partition_for(cell, log.partitions)).look
-            made = cls(log, root, cell, queue, move_cell=move_cell, machine=machine, rules=rules)
+            signer = node_signer(used, log, queue)
+            made = cls(
+                log, root, cell, queue, move_cell=move_cell, machine=machine, rules=rules, signer=signer
+            )
             made._owned = opened.pop_all()
         return made
 
@@ -247,7 +269,7 @@ class Publisher:
                 # its old cell before it is reported in the new one.
                 cell = batch[0].event.cell
                 run = next(list(same) for _, same in groupby(batch, key=lambda pending: pending.event.cell))
-                entries = [NewRecord(cell, pending.event.value) for pending in run]
+                entries = self._signed(cell, [pending.event.value for pending in run])
                 appended = self._log.append(entries, max(left_s, 0.0))
                 self.landed = appended[-1]
                 if places is not None:
@@ -262,6 +284,15 @@ class Publisher:
             return sent
         finally:
             self._sending.release()
+
+    def _signed(self, cell: str, values: Iterable[bytes]) -> list[NewRecord]:
+        """Events as records of a cell. They are signed when they are sent: what waited in the outbox follows what was sent
+        before it, and what is sent again is signed again."""
+        if self.signer is None:
+            return [NewRecord(cell, value) for value in values]
+        entries = [NewRecord(cell, self.signer.sign(value, cell)) for value in values]
+        self.outbox.note_signed(self.signer.last)
+        return entries
 
     def close(self) -> None:
         """Close what `from_settings` opened. Events that are not sent yet stay in the outbox: `flush` before."""

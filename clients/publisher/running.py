@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +17,9 @@ from vacancy.resources.model.events import RUNNING_MAX, NodeRunning, NodeRunning
 from vacancy.resources.model.names import Id
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import AppendedAt, Log
+
+if TYPE_CHECKING:
+    from vacancy.clients.signing.signer import EventSigner
 
 AGAIN_S = 600.0
 """How often a list that has not changed is sent again: audits take none that is an hour old."""
@@ -34,11 +38,12 @@ class RunningReporter:
         root: str,
         cell: str,
         *,
+        signer: EventSigner | None = None,
         again_s: float = AGAIN_S,
         monotonic: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = new_incarnation,
     ) -> None:
-        self._log, self.root, self.cell = log, root, cell
+        self._log, self.root, self.cell, self._signer = log, root, cell, signer
         self._again_s, self._monotonic = again_s, monotonic
         self.incarnation = new_id()
         self._sequence = 0
@@ -63,7 +68,10 @@ class RunningReporter:
         except ValidationError as error:
             raise _invalid(error, self.root) from None
         event = NodeRunning(id=uuid4().hex, source=f"/vacancy/node/{self.root}"[:512], data=data)
-        (place,) = self._log.append([NewRecord(self.cell, encode(event))], timeout_s)
+        value = encode(event)
+        if self._signer is not None:
+            value = self._signer.sign(value, self.cell)
+        (place,) = self._log.append([NewRecord(self.cell, value)], timeout_s)
         self._sent, self._due = runs, now + self._again_s
         return place
 

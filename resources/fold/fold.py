@@ -77,6 +77,8 @@ def fold(
             raise InvalidRecord(problem)
         check_bytes(rules, record.value)
         event = rules.parse(record.value)
+        if rules.check_signature is not None:
+            rules.check_signature(transaction, record, event)
         rules.actions[type(event)](transaction, event)
         _settle(transaction)
     except InvalidRecord as error:

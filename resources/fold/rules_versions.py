@@ -88,6 +88,13 @@ from vacancy.resources.fold.requests import (
     fold_received,
     fold_received_alike,
 )
+from vacancy.resources.fold.signatures import (
+    check_parts,
+    check_signature,
+    fold_keys_set,
+    fold_policy_set,
+    own_consumers,
+)
 from vacancy.resources.fold.transactions.made import rename_details, take_over
 from vacancy.resources.fold.transactions.transactions import fold_transaction
 from vacancy.resources.model import events
@@ -111,6 +118,7 @@ from vacancy.resources.state.tables import (
     PROPOSAL_ANSWERS,
     PROPOSALS,
     QUOTA_TABLES,
+    SIGNING_TABLES,
     TABLES_1,
     TRANSACTION_TABLES,
 )
@@ -270,6 +278,32 @@ _HANDLERS_6: Final[Mapping[type[Any], Handler]] = {
 }
 _TABLES_6: Final = (*_TABLES_5, *TRANSACTION_TABLES)
 
+
+def _fold_reported_7(transaction: Transaction, data: events.NodeReportedData, machine: str | None) -> None:
+    if transaction.must_sign:
+        check_parts(transaction, data)
+        data = own_consumers(transaction, data)
+    _fold_reported_6(transaction, data, machine)
+
+
+def _fold_changed_7(transaction: Transaction, event: events.NodeChanged) -> None:
+    if transaction.must_sign:
+        check_parts(transaction, event.data)
+    _fold_changed_6(transaction, event)
+
+
+_HANDLERS_7: Final[Mapping[type[Any], Handler]] = {
+    **_HANDLERS_6,
+    events.NodeReported: lambda transaction, event: _fold_reported_7(transaction, event.data, None),
+    events.NodeReportedV2: lambda transaction, event: _fold_reported_7(
+        transaction, event.data, event.data.machine
+    ),
+    events.NodeChanged: _fold_changed_7,
+    events.SigningPolicySet: fold_policy_set,
+    events.SigningKeysSet: fold_keys_set,
+}
+_TABLES_7: Final = (*_TABLES_6, *SIGNING_TABLES)
+
 _1: Final = RuleSet(
     1,
     "the first rules",
@@ -356,6 +390,25 @@ _6: Final = RuleSet(
     has_transactions=True,
 )
 
-RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4, _5, _6))
+_7: Final = RuleSet(
+    7,
+    "nodes sign their events where operators require it",
+    handlers=_HANDLERS_7,
+    upcasters=_UPCASTERS_4,
+    expiries=_EXPIRIES_4,
+    tables=_TABLES_7,
+    classes=CLASSES_4,
+    ask_fields=ASK_FIELDS_4,
+    canonical=FORM_2,
+    limits=LIMITS_4,
+    first_error_only=True,
+    keeps_grants=True,
+    excludes_items=True,
+    counts_domains=True,
+    has_transactions=True,
+    check_signature=check_signature,
+)
+
+RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4, _5, _6, _7))
 RULES_VERSION: Final = RULES_VERSIONS.newest.version
 """The newest rules that this build supports; a new log starts with them."""

@@ -43,6 +43,7 @@ from vacancy.resources.model.server_group import (
     ServerGroupMembership,
     ServerGroupMembershipV2,
 )
+from vacancy.resources.model.signatures import SigningKeysData, SigningPolicyData
 from vacancy.resources.model.taints import TOLERATIONS_MAX, Taint, Toleration
 from vacancy.resources.model.transactions import TransactionData
 
@@ -897,6 +898,21 @@ class QuotaCounted(Envelope):
     data: QuotaCountedData
 
 
+class SigningPolicySet(Envelope):
+    """An operator says which keys operators have, and which nodes must sign. An operator's key signs it: the first one is pinned by
+    the first of these events. Every partition gets one, with one of its cells as key."""
+
+    type: Literal["vacancy.signing.policy.set.v1"] = "vacancy.signing.policy.set.v1"
+    data: SigningPolicyData
+
+
+class SigningKeysSet(Envelope):
+    """An operator says which keys a node has. An operator's key signs it."""
+
+    type: Literal["vacancy.signing.keys.set.v1"] = "vacancy.signing.keys.set.v1"
+    data: SigningKeysData
+
+
 Event = (
     NodeReported
     | NodeHeartbeat
@@ -941,6 +957,8 @@ Event = (
     | StateDigested
     | NodeRunning
     | TransactionRequested
+    | SigningPolicySet
+    | SigningKeysSet
 )
 
 EVENT_MODELS: tuple[type[Envelope], ...] = get_args(Event)

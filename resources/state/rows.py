@@ -220,6 +220,38 @@ class ProviderDetailsRow(msgspec.Struct, frozen=True, array_like=True, gc=False)
     made: bool = False
 
 
+class SigningKey(NamedTuple):
+    """A public Ed25519 key (32 bytes) and the number of the last event that it signed, 0 for none. `running` is that of the last
+    list of what the node runs, which another process may send."""
+
+    public: bytes
+    last: int = 0
+    running: int = 0
+
+
+class SigningRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Who signs in a partition (rules version 7). `operators` are the keys of operators, sorted. `required` are pairs of patterns, of
+    cells and of nodes: such nodes must sign. `revoked` are the ids of keys that are not used any more, newest first. `offset` is
+    the record that set this, `events` the ids of the events that set the last revisions, newest first."""
+
+    revision: int
+    operators: tuple[SigningKey, ...]
+    required: tuple[tuple[str, str], ...]
+    revoked: tuple[str, ...]
+    offset: int
+    events: tuple[str, ...] = ()
+
+
+class NodeKeysRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The keys of a node, by its root (rules version 7). As `SigningRow`."""
+
+    revision: int
+    keys: tuple[SigningKey, ...]
+    revoked: tuple[str, ...]
+    offset: int
+    events: tuple[str, ...] = ()
+
+
 class CustomNameRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A custom resource class or trait that a transaction created: at which offset, and the log time of it."""
 

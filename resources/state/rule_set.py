@@ -21,6 +21,7 @@ from vacancy.resources.state.tables import Table
 
 if TYPE_CHECKING:
     from vacancy.resources.classes.resource_class import ResourceClass
+    from vacancy.resources.model.record import Record
     from vacancy.resources.state.transaction import Transaction
 
 Handler = Callable[["Transaction", Any], None]
@@ -28,6 +29,10 @@ Handler = Callable[["Transaction", Any], None]
 
 ExpiryHandler = Callable[["Transaction", int, bytes], None]
 """Ends something whose deadline has passed: the deadline in ms of log time, and the key of what ends."""
+
+
+SignatureCheck = Callable[["Transaction", "Record", Any], None]
+"""Checks who signed a record with this event, or raises `InvalidRecord`."""
 
 
 class Upcaster(NamedTuple):
@@ -67,6 +72,7 @@ class RuleSet:
         excludes_items: bool = False,
         counts_domains: bool = False,
         has_transactions: bool = False,
+        check_signature: SignatureCheck | None = None,
     ) -> None:
         self.version = version
         self.summary = summary
@@ -92,6 +98,9 @@ class RuleSet:
 
         self.has_transactions = has_transactions
         """Whether there are transactions, and generations of providers that they check (`fold.transactions`)."""
+
+        self.check_signature = check_signature
+        """Checks the signature of a record before its event is applied (`fold.signatures`). None: signatures are ignored."""
 
         self.fingerprint = canonical.fingerprint
         """The fingerprint of a claim's content, in the form that this version writes."""

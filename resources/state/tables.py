@@ -23,6 +23,7 @@ from vacancy.resources.state.rows import (
     DomainRow,
     MachineNodesRow,
     MachineRow,
+    NodeKeysRow,
     NodeRow,
     NodeRunningRow,
     NodeWatchRow,
@@ -37,6 +38,7 @@ from vacancy.resources.state.rows import (
     QuotaRow,
     RequestRow,
     ServerGroupRow,
+    SigningRow,
     VerdictRow,
     WithdrawalRow,
 )
@@ -186,6 +188,14 @@ CUSTOM_NAMES = Table("custom_names", CustomNameRow, fed=True)
 
 TRANSACTION_TABLES: tuple[Table[Any], ...] = (PROVIDER_DETAILS, PROVIDER_NAMES, CUSTOM_NAMES)
 """The tables that rules version 6 adds."""
+
+SIGNING = Table("signing", SigningRow)
+"""One row, at `PARTITION_KEY`: who signs in this partition. Without it, nobody does."""
+
+NODE_KEYS = Table("node_keys", NodeKeysRow)
+
+SIGNING_TABLES: tuple[Table[Any], ...] = (SIGNING, NODE_KEYS)
+"""The tables that rules version 7 adds."""
 
 QUOTA_TABLES: tuple[Table[Any], ...] = (QUOTAS, QUOTA_AMOUNTS, QUOTA_LIMITS, QUOTA_PARENTS)
 

@@ -88,7 +88,18 @@ class Transaction:
 
     __slots__ = (
         *("_generations", "_keys", "_parents", "below", "cell", "changes", "claim_reads", "dead", "ended"),
-        *("groups", "offset", "partition", "raises", "registry", "rules", "state", "time_ms", "trees"),
+        *(
+            "groups",
+            "must_sign",
+            "offset",
+            "partition",
+            "raises",
+            "registry",
+            "rules",
+            "state",
+            "time_ms",
+            "trees",
+        ),
         "versions",
     )
 
@@ -124,6 +135,9 @@ class Transaction:
 
         self.ended = 0
         """The parts of allocations that ended with their deadlines at this record, in units of `Limits.expiries`."""
+
+        self.must_sign = False
+        """Whether the record is of a node that must sign, and has (`fold.signatures`)."""
 
         self.raises: dict[bytes, int] | None = None
         """By how much the event itself raises the generations of providers (by their keys), or None where the rule for all

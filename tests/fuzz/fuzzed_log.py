@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tests.fuzz.limit_scenes import SCENES, Scene
 from tests.fuzz.mutations import KEYS, STAMPS_MS, changed
 from tests.fuzz.rules_events import RulesEvents
-from tests.fuzz.version_6_events import Version6Events
+from tests.fuzz.version_7_events import Version7Events
 from tests.recorded_logs.hardware import hardware
 from tests.support.events_json import START_MS, Tape, cells_of, event, opened, rules_in_steps
 from tests.support.random_events import RandomEvents
@@ -107,7 +107,7 @@ class FuzzedLog:
         self._others = _other_honest(rng)
         self._rules = RulesEvents(rng)
         cell = next(c for n in range(1000) if partition_for(c := f"newest-{n}", PARTITIONS) == 1)
-        self._newest = Version6Events(rng, tape, cell, raised=self.raised)
+        self._newest = Version7Events(rng, tape, cell, raised=self.raised)
         self._scenes: list[tuple[str, Iterator[bytes]]] = []
         raised_at = rng.randrange(self.size) if version < BOUNDED and rng.random() < 0.8 else self.size
         to = BOUNDED

@@ -28,6 +28,7 @@ from tests.recorded_logs.recording import (
     write_digest,
     write_recording,
 )
+from tests.recorded_logs.signed import raised_to_signed_rules, signed_rules
 from tests.recorded_logs.stated import raised_to_stated_rules, stated_rules
 from tests.recorded_logs.transacted import raised_to_transacted_rules, transacted_rules
 from vacancy.clients.demo import demo
@@ -144,6 +145,18 @@ def record_raised_to_6(directory: Path) -> Recording:
     return raised_to_transacted_rules()
 
 
+def record_version_7(directory: Path) -> Recording:
+    """See `signed_rules`."""
+    del directory  # it needs no files
+    return signed_rules()
+
+
+def record_raised_to_7(directory: Path) -> Recording:
+    """See `raised_to_signed_rules`."""
+    del directory  # it needs no files
+    return raised_to_signed_rules()
+
+
 RECORDERS: dict[str, Callable[[Path], Recording]] = {
     "demo": record_demo,
     "race": record_race,
@@ -156,6 +169,8 @@ RECORDERS: dict[str, Callable[[Path], Recording]] = {
     "raised_to_5": record_raised_to_5,
     "version_6": record_version_6,
     "raised_to_6": record_raised_to_6,
+    "version_7": record_version_7,
+    "raised_to_7": record_raised_to_7,
 }
 
 

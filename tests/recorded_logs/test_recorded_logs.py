@@ -53,6 +53,8 @@ NAMES = (
     "raised_to_5",
     "version_6",
     "raised_to_6",
+    "version_7",
+    "raised_to_7",
 )
 WIDE = {"every_event", "version_3", "version_4"}
 """Logs of 24 to 51 partitions. Each partition is opened three times by a replay, which costs more than folding them."""
@@ -81,6 +83,21 @@ TRANSACTION_REASONS = {
     *("consumer_exists", "consumer_unknown", "consumer_changed", "no_room", "no_inventory"),
 }
 """Reasons that rules version 6 adds, and those that transactions have in common with claims."""
+
+
+SIGNATURE_REASONS = (
+    "it is not signed: a key of node",
+    "it is signed by key",
+    "which has none, must sign",
+    "an operator's key must sign vacancy.signing",
+    "an operator's key must sign vacancy.facts.set",
+    "one of the keys that a first policy pins",
+    "no operator has a key in this partition",
+    "it was presented before",
+    "is not of this event",
+    "was revoked: make a new one",
+    "does not follow",
+)
 
 
 @cache
@@ -212,6 +229,27 @@ def test_every_field_that_version_6_added_was_folded() -> None:
                 model = models[json.loads(record.value)["type"]]
                 found.update(set_fields(model.model_validate_json(record.value)))
     assert added - found == set()
+
+
+def test_every_field_that_version_7_added_was_folded() -> None:
+    models = {model.model_fields["type"].default: model for model in RULES_VERSIONS.of(7).event_models}
+    added = {one for model in models.values() for one in all_fields(model) if one[1] != "time"} - {
+        one for model in RULES_VERSIONS.of(6).event_models for one in all_fields(model)
+    }
+    found: set[tuple[str, str]] = set()
+    for name in ("version_7", "raised_to_7"):
+        refused = {(one.partition, one.offset) for one in folded(name).dead_letters}
+        for record in read_recording(name).records:
+            if (record.partition, record.offset) not in refused:
+                model = models[json.loads(record.value)["type"]]
+                found.update(set_fields(model.model_validate_json(record.value)))
+    assert added - found == set()
+
+
+def test_every_reason_for_which_a_signature_is_refused_was_given() -> None:
+    reasons = [one.reason for name in ("version_7", "raised_to_7") for one in folded(name).dead_letters]
+    for part in SIGNATURE_REASONS:
+        assert any(part in reason for reason in reasons), part
 
 
 def test_every_reason_for_which_a_transaction_is_refused_was_given() -> None:

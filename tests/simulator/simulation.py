@@ -34,6 +34,7 @@ from tests.support.ports_class import REGISTRY
 from tests.support.queries import find
 from tests.support.quota_counts import counted, recounted
 from tests.support.random_events import TRAITS, RandomEvents
+from tests.support.signing import SignedTape
 from vacancy.clients.auditor import audit
 from vacancy.projections.query.affinity.engine import memberships_of
 from vacancy.projections.query.model import Candidate
@@ -110,7 +111,11 @@ class Simulation:
         self.rng = random.Random(seed)
         self.version = version or 1 + seed % RULES_VERSION
         self.newest = self.version == NEWEST
-        self.tape = Tape(PARTITIONS, version=self.version)
+        self.tape = (
+            SignedTape(PARTITIONS, version=self.version, seed=seed)
+            if self.newest and seed % 2 == 0
+            else Tape(PARTITIONS, version=self.version)
+        )
         self.world = RandomEvents(self.rng.choice, self.tape)
         w = self.world
         self.world.deeds = (
@@ -645,6 +650,14 @@ def verify(simulation: Simulation) -> Counter[str]:
         if sent.verdict is not None and sent.verdict.offset >= 0:
             assert sent.verdict == rows[0], f"claim {id_}: a scheduler read another verdict"
             seen["verdict read"] += 1
+    if isinstance(simulation.tape, SignedTape):
+        refused = {
+            (p, one.offset)
+            for p, audit in audits.items()
+            for one in rows_of(audit.state, DEAD_LETTERS).values()
+        }
+        assert simulation.tape.forged - refused == set()
+        seen["forged"] += len(simulation.tape.forged)
     for scheduler in simulation.schedulers:
         scheduler.reader.catch_up()
         assert scheduler.reader.position == simulation.store.position()

@@ -24,6 +24,7 @@ SENDERS: Final = {
     ),
     "worker": ("tick", "rules.supported", "state.marked", "state.digested"),
     "operator": (
+        *("signing.policy.set", "signing.keys.set"),
         *("log.opened", "rules.proposed", "rules.activated", "rules.withdrawn", "facts.set", "node.adopted"),
         *("node.renamed", "node.counted", "node.retired", "quota.limit.set", "quota.parent.planned"),
         *("quota.counted", "consumer.updated", "consumers.released", "consumer.confirmed"),

@@ -48,7 +48,8 @@ def read_settings(
             auditor.check_override({field: value for field, value in override.items() if field != "excluded"})
         else:
             auditor.check_override(override)
-        overrides[name] = {field: value for field, value in override.items() if value is not None}
+        # To exclude no device is to say nothing.
+        overrides[name] = {field: value for field, value in override.items() if value not in (None, {})}
     return AuditedSettings(
         data["revision"],
         facts.get("status", "enabled") == "enabled",

@@ -18,6 +18,7 @@ from tests.resources.fold.expectations import Expectations
 from tests.support.events_json import LOG, START_MS, event, opened
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import Ports
+from tests.support.signing import key_of, node_keys, policy, signed
 from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
@@ -107,6 +108,7 @@ class Scenario:
         self.now_ms, self.offset = START_MS, 0
         self.lives: dict[tuple[str, str], list[int]] = {}
         self.records: dict[int, Record] = {}
+        self.numbers: dict[str, int] = {}
         self.partition, self.partitions, self.plugins, self.rules = 0, 1, True, 1
         self.classes: tuple[str, ...] = ("PORTS",)
         self.replicas: Replicas
@@ -191,7 +193,20 @@ class Scenario:
             value = (
                 rest.encode() if verb == "raw" else getattr(self, f"_{verb}")(rest.split(), options, told[1:])
             )
+            value = self._signed(value, options)
             self._judged(verb, options, value, told, outcomes)
+
+    def _signed(self, value: bytes, options: dict[str, str]) -> bytes:
+        """`signed=alice`: by the key of that name, with its next number; `number=3` is another one, `as=alice` names her key as
+        the signer, `in=b1` and `of=other-log` are the cell and the log that it is signed for."""
+        name = options.get("signed")
+        if name is None:
+            return value
+        number = int(options.get("number", self.numbers.get(name, 0) + 1))
+        self.numbers[name] = max(number, self.numbers.get(name, 0))
+        cell = options.get("in", options.get("cell", self.cell))
+        made = signed(value, name, number, cell=cell, log=options.get("of", LOG))
+        return made.replace(key_of(name).id.encode(), key_of(options.get("as", name)).id.encode())
 
     def _judged(
         self, verb: str, options: dict[str, str], value: bytes, told: list[str], outcomes: list[str]
@@ -432,6 +447,23 @@ class Scenario:
 
     def _withdraw(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return event("rules.withdrawn.v1", {"proposal": words[0]})
+
+    def _policy(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`policy 1 alice,bob *:rack-*`: the operators with these keys, and which nodes must sign; `none` for no operator."""
+        operators = tuple(one for one in words[1].split(",") if one != "none")
+        required = (word for word in words[2:] if "=" not in word)
+        return policy(int(words[0]), operators, *required, id_=options.get("id", "e"))
+
+    def _keys(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`keys n1 1 n1-key,n1-new`; `none` for no key."""
+        names = (one for one in words[2].split(",") if one != "none")
+        return node_keys(words[0], int(words[1]), *names, id_=options.get("id", "e"))
+
+    def _runs(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`runs n1 i1,i2 life=1 sequence=1`: what the node runs."""
+        data: dict[str, Any] = {"root": words[0], "incarnation": f"{int(options.get('life', 1)):016x}"}
+        data |= {"sequence": int(options["sequence"]), "consumers": words[1].split(",")}
+        return event("node.running.v1", data)
 
     def _quota_limit(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         """`quota_limit p VCPU 100 revision=1 by=operator`; `default` for the project '', `user=u`, `user=default`."""

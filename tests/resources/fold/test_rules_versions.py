@@ -248,10 +248,10 @@ def test_a_list_that_does_not_hold_together_is_refused(made: Callable[[], object
 
 
 def test_the_versions_of_this_build_are_listed() -> None:
-    assert [one.version for one in RULES_VERSIONS] == [1, 2, 3, 4, 5, 6]
+    assert [one.version for one in RULES_VERSIONS] == [1, 2, 3, 4, 5, 6, 7]
     assert all(one.summary for one in RULES_VERSIONS)
-    assert [one.canonical for one in RULES_VERSIONS] == [FORM_1, *(FORM_2,) * 5]
-    assert [len(one.event_types) for one in RULES_VERSIONS] == [14, 14, 18, 39, 42, 43]
+    assert [one.canonical for one in RULES_VERSIONS] == [FORM_1, *(FORM_2,) * 6]
+    assert [len(one.event_types) for one in RULES_VERSIONS] == [14, 14, 18, 39, 42, 43, 45]
 
 
 # -- version 2 ------------------------------------------------------------------------------------------------
