@@ -24,7 +24,7 @@ from vacancy.projections.store.metadata import FEED_FAMILY
 from vacancy.projections.store.store import Store, partition_path
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import StoreError, StoreMismatch
-from vacancy.resources.state.tables import ALLOCATIONS, NODES, PROVIDERS, VERDICTS, key, split_key
+from vacancy.resources.state.tables import NODES, PROVIDERS, VERDICTS, key, split_key
 
 
 def heartbeat(sequence: int) -> bytes:
@@ -90,7 +90,7 @@ def test_each_commit_is_one_entry_and_comes_once(writer: Writer, partition: Part
 def test_only_what_readers_keep_is_in_the_feed(writer: Writer, partition: PartitionReader) -> None:
     writer.write(claims(claim("c1", "i1", "n1", {"VCPU": 1}, START_MS)))
     (entry,) = partition.catch_up() or []
-    assert sorted(table for table, _, _ in entry.images) == ["VCPU", ALLOCATIONS.name, VERDICTS.name]
+    assert sorted(table for table, _, _ in entry.images) == ["VCPU", VERDICTS.name]
 
 
 def test_the_feed_is_bounded_by_its_entries(
