@@ -11,6 +11,8 @@ from vacancy.streams.kafka.errors import translate_error
 
 _AUTHENTICATION: Final = -169
 _SSL: Final = -181
+_PURGED_IN_FLIGHT: Final = -151
+_TIMED_OUT: Final = -192
 _SETTINGS: Final = frozenset({-186, -145})
 """`_INVALID_ARG`, `_UNSUPPORTED_FEATURE`: only when a producer is made."""
 
@@ -49,6 +51,13 @@ def translate(error: Any, where: str, observed: str = "") -> VacancyError:
 def is_final(error: Any) -> bool:
     """Whether a retry of a connection that ended with this error cannot help."""
     return error.code() in (_AUTHENTICATION, _SSL)
+
+
+def may_be_appended(error: Any) -> bool:
+    """Whether a record with this error may be in the log, or was refused by itself: what the brokers refuse its producer for says
+    nothing about it."""
+    code: int = error.code()
+    return code > 0 or code in (_PURGED_IN_FLIGHT, _TIMED_OUT)
 
 
 def describe(error: Any) -> str:

@@ -20,7 +20,7 @@ from vacancy.resources.model.errors import LogError, LogUnavailable, VacancyErro
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.kafka.errors import translate_error
-from vacancy.streams.kafka.librdkafka_errors import describe, is_final, translate
+from vacancy.streams.kafka.librdkafka_errors import describe, is_final, may_be_appended, translate
 from vacancy.streams.kafka.librdkafka_settings import LibrdkafkaSettings
 from vacancy.streams.kafka.sender import check_sizes
 from vacancy.streams.log import AppendedAt, check_entries
@@ -220,7 +220,7 @@ class _Producer:
 
     def _give_up(self) -> None:
         """Have all records fail that are not acknowledged. What was sent may still be appended."""
-        self._producer.purge(in_queue=True, in_flight=True, blocking=True)
+        self._purge()
         until = time.monotonic() + _END_S
         while any(one.left for one in self._sent) and time.monotonic() < until:
             self._poll(0.01)
@@ -228,6 +228,9 @@ class _Producer:
             if one.left:
                 one.fail(_Expired, one.left)
         self._sent.clear()
+
+    def _purge(self) -> None:
+        self._producer.purge(in_queue=True, in_flight=True, blocking=True)
 
     @property
     def refusal(self) -> Any:
@@ -245,9 +248,12 @@ class _Producer:
         with self._changed:
             self.failed = True
             if self._sent:
-                self._give_up()
-            while self._is_serving:  # librdkafka must not end while a thread is in it
+                self._purge()  # a thread that is in librdkafka gets the reports, and leaves it
+            # Two threads must not count reports, and librdkafka must not end while one is in it.
+            while self._is_serving:
                 self._changed.wait()
+            if self._sent:
+                self._give_up()
             self._is_closed = True
         with contextlib.suppress(self._kafka_exception):  # a fatal error, again
             self._producer.close(_CLOSE_S)
@@ -288,7 +294,7 @@ class LibrdkafkaReceipt:
         if not self._producer.wait(self._sent, timeout_s):
             raise translate_error(KafkaTimeoutError(), self._where)
         if (error := self._sent.error) is not None:
-            cause = self._producer.refusal if error.code() < 0 else None
+            cause = None if may_be_appended(error) else self._producer.refusal
             raise translate(cause or error, self._where)
         appended = [at for at in self._sent.appended if at is not None]
         if appended and appended[-1].timestamp_ms >= 0:  # -1: the broker did not say

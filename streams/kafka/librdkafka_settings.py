@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -64,6 +64,25 @@ _NAMES: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "ssl_keyfile": ("ssl.key.location", _same),
     "ssl_password": ("ssl.key.password", str),
 }
+_RANGES: Final[Mapping[str, tuple[int, int]]] = {
+    "batch_size": (1, 2_147_483_647),
+    "connections_max_idle_ms": (0, 2_147_483_647),
+    "linger_ms": (0, 900_000),
+    "max_in_flight_requests_per_connection": (1, 5),
+    "max_request_size": (1_000, 1_000_000_000),
+    "metadata_max_age_ms": (-1, 3_600_000),
+    "receive_buffer_bytes": (0, 100_000_000),
+    "reconnect_backoff_max_ms": (0, 3_600_000),
+    "reconnect_backoff_ms": (0, 3_600_000),
+    "request_timeout_ms": (10, 300_000),
+    "retry_backoff_ms": (1, 300_000),
+    "send_buffer_bytes": (0, 100_000_000),
+}
+"""The least and the largest values that librdkafka takes. kafka-python takes others, too."""
+
+_RECONNECT_MS: Final = 100
+"""`reconnect.backoff.ms` where nothing else is asked for. librdkafka demands that the longest pause is not shorter."""
+
 _OWN: Final = frozenset({"bootstrap_timeout_ms", "delivery_timeout_ms", "max_block_ms"})
 """Settings that `LibrdkafkaSender` keeps itself."""
 _WITHOUT_EFFECT: Final = frozenset(
@@ -73,9 +92,9 @@ _WITHOUT_EFFECT: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class LibrdkafkaSettings:
-    """`configuration` is librdkafka's. Times are in seconds, sizes in bytes."""
+    """`configuration` is librdkafka's; it is not printed, because it has passwords. Times are in seconds, sizes in bytes."""
 
-    configuration: Mapping[str, Any]
+    configuration: Mapping[str, Any] = field(repr=False)
     connect_s: float
     block_s: float
     delivery_s: float
@@ -84,7 +103,7 @@ class LibrdkafkaSettings:
 
 def librdkafka_settings(servers: tuple[str, ...], given: Mapping[str, str]) -> LibrdkafkaSettings | None:
     """Settings of a producer, from those that a user gave for any client. None where librdkafka is not installed, or has no
-    setting for one of them: then kafka-python's producer has to do it. Raises `UsageError` as `client_settings`."""
+    setting for one of them or does not take its value: then kafka-python's producer has to do it. Raises `UsageError` as `client_settings`."""
     values = client_settings("producer", servers, given)
     if find_spec("confluent_kafka") is None:
         return None
@@ -95,6 +114,12 @@ def librdkafka_settings(servers: tuple[str, ...], given: Mapping[str, str]) -> L
         values.get("sasl_mechanism") not in SASL_MECHANISMS
     ):
         return None
+    if not _takes(values):
+        return None
+    if (
+        "ssl_certfile" in values
+    ):  # kafka-python looks for the key there, too; librdkafka would go without the certificate
+        values.setdefault("ssl_keyfile", values["ssl_certfile"])
     configuration = {
         named: convert(values[name]) for name, (named, convert) in _NAMES.items() if name in values
     }
@@ -106,3 +131,10 @@ def librdkafka_settings(servers: tuple[str, ...], given: Mapping[str, str]) -> L
         delivery_s=values["delivery_timeout_ms"] / 1000,
         record_bytes_max=values["max_request_size"],
     )
+
+
+def _takes(values: Mapping[str, Any]) -> bool:
+    """Whether librdkafka takes these numbers."""
+    if values.get("reconnect_backoff_ms", _RECONNECT_MS) > values["reconnect_backoff_max_ms"]:
+        return False
+    return all(least <= values[name] <= most for name, (least, most) in _RANGES.items() if name in values)

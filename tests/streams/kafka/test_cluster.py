@@ -47,7 +47,9 @@ class Follower(threading.Thread):
     """Reads all partitions of a log from their start, in its own thread, until it has read the given number of records."""
 
     def __init__(self, url: str) -> None:
-        super().__init__()
+        super().__init__(
+            daemon=True
+        )  # a test that fails before `finish` must not keep the interpreter from its end
         self.url = url
         self.values: dict[int, list[int]] = {0: [], 1: [], 2: []}
         self.until: dict[int, int] | None = None

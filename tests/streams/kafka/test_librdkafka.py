@@ -9,17 +9,19 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, Producer
 from kafka import KafkaAdminClient
 
 from tests.support.kafka_server import KafkaCluster
-from vacancy.resources.model.errors import LogError, LogUnavailable
+from vacancy.resources.model.errors import LogError, LogUnavailable, RecordTooLarge
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.kafka import librdkafka_settings as settings_module
-from vacancy.streams.kafka.librdkafka_sender import LibrdkafkaSender
+from vacancy.streams.kafka.librdkafka_sender import LibrdkafkaReceipt, LibrdkafkaSender, _Sent
 from vacancy.streams.kafka.librdkafka_settings import librdkafka_settings
 from vacancy.streams.log import Log, create_log, open_log
 from vacancy.streams.log_clock import LogClock
@@ -86,11 +88,39 @@ def test_a_name_and_a_password() -> None:
         {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "AWS_MSK_IAM"},
         {"socks5.proxy": "socks5://proxy:1080"},
         {"api.version": "3.0"},
+        {"batch.size": "0"},
+        {"request.timeout.ms": "600000"},
+        {"reconnect.backoff.ms": "2000"},
     ],
     ids=str,
 )
 def test_what_librdkafka_cannot_do_is_left_to_kafka_python(given: dict[str, str]) -> None:
     assert librdkafka_settings(("a:1",), given) is None
+
+
+def test_a_key_may_be_in_the_file_of_the_certificate() -> None:
+    assert configuration(ssl_certfile="/me.pem")["ssl.key.location"] == "/me.pem"
+
+
+def test_settings_are_printed_without_passwords() -> None:
+    given = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "me"}
+    settings = librdkafka_settings(("a:1",), {**given, "sasl.password": "hunter2", "ssl.password": "hunter3"})
+    assert settings is not None
+    assert "hunter" not in repr(settings)
+
+
+@pytest.mark.parametrize("bound", [0, 1])
+def test_librdkafka_takes_the_bounds_that_are_known(bound: int) -> None:
+    """Each value out of them is left to kafka-python, as it was before."""
+    for name, bounds in settings_module._RANGES.items():
+        given = {"reconnect_backoff_ms": "0", name: str(bounds[bound])}
+        if name == "reconnect_backoff_ms":
+            given["reconnect_backoff_max_ms"] = given[name]
+        found = librdkafka_settings(("127.0.0.1:9",), given)
+        assert found is not None, name
+        Producer({**found.configuration, "log_level": 0}).close()
+        out = {**given, name: str(bounds[bound] + (-1, 1)[bound])}
+        assert librdkafka_settings(("127.0.0.1:9",), out) is None, name
 
 
 def test_without_librdkafka_kafka_python_sends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +139,29 @@ def test_brokers_that_refuse_connections_are_named_and_nothing_is_sent() -> None
     sender.close(0.0)
     with pytest.raises(LogError, match="closed"):
         sender.send([NewRecord("a", b"x")], 1.0)
+
+
+@dataclass
+class Ended:
+    """A producer that the brokers have refused a record of."""
+
+    refusal: KafkaError
+
+    def wait(self, _sent: object, _timeout_s: float) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [(KafkaError._PURGE_INFLIGHT, LogUnavailable), (KafkaError._PURGE_QUEUE, RecordTooLarge)],
+)
+def test_a_refusal_says_nothing_about_what_is_under_way(code: int, expected: type[LogError]) -> None:
+    """Another broker may append it. What was not sent is refused."""
+    ended: Any = Ended(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+    sent = _Sent(1, ended)
+    sent.fail(KafkaError(code), 1)
+    with pytest.raises(expected):
+        LibrdkafkaReceipt(ended, sent, "kafka://a/events", LogClock("events"), 0).wait(0.0)
 
 
 # -- a broker ---------------------------------------------------------------------------------------------------------
