@@ -103,7 +103,8 @@ class LibrdkafkaSettings:
 
 def librdkafka_settings(servers: tuple[str, ...], given: Mapping[str, str]) -> LibrdkafkaSettings | None:
     """Settings of a producer, from those that a user gave for any client. None where librdkafka is not installed, or has no
-    setting for one of them or does not take its value: then kafka-python's producer has to do it. Raises `UsageError` as `client_settings`."""
+    setting for one of them, or does not take its value: then kafka-python's producer has to do it. Raises `UsageError` as
+    `client_settings`."""
     values = client_settings("producer", servers, given)
     if find_spec("confluent_kafka") is None:
         return None

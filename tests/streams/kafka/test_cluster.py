@@ -47,9 +47,8 @@ class Follower(threading.Thread):
     """Reads all partitions of a log from their start, in its own thread, until it has read the given number of records."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(
-            daemon=True
-        )  # a test that fails before `finish` must not keep the interpreter from its end
+        # A test that fails before `finish` must not keep the interpreter from its end.
+        super().__init__(daemon=True)
         self.url = url
         self.values: dict[int, list[int]] = {0: [], 1: [], 2: []}
         self.until: dict[int, int] | None = None
