@@ -17,14 +17,14 @@ demo: $(VENV)/.installed
 
 # One broker to try Kafka without Docker, until Ctrl-C. It needs Java 17 and Maven.
 kafka: $(VENV)/.installed
-	$(BIN)/python -m tests.support.kafka_server $(KAFKA_PORT)
+	$(BIN)/python -m tests.support.processes.kafka_server $(KAFKA_PORT)
 
 test: check tests
 
 check: $(VENV)/.dev types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m tests.support.licences
+	$(BIN)/python -m tests.support.packaging.licences
 
 # Known vulnerabilities of what is installed. It asks PyPI about each version, so it is not part of `make check`; --strict makes
 # an error of each package that was not answered for, as by a mirror without PyPI's JSON API.
@@ -52,23 +52,23 @@ soak: $(VENV)/.dev
 explore: $(VENV)/.dev
 	for round in $$(seq 5); do VACANCY_EXAMPLES=new $(BIN)/pytest -q $$(grep -l hypothesis -r tests --include='test_*.py') || exit 1; done
 	$(BIN)/pytest -q -m long
-	VACANCY_FLEETS=2000 $(BIN)/pytest -q -s tests/projections/query/test_solver.py tests/projections/query/test_gang.py tests/projections/query/affinity/test_solver_relations.py tests/clients/scheduler/test_solver_moves.py tests/clients/scheduler/test_solver_quotas.py
+	VACANCY_FLEETS=2000 $(BIN)/pytest -q -s tests/projections/query/test_solver.py tests/projections/query/test_gang.py tests/projections/query/affinity/test_solver_relations.py tests/clients/scheduler/moves/test_solver_moves.py tests/clients/scheduler/test_solver_quotas.py
 	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_FIRST=$$(date +%s) VACANCY_FUZZ_RECORDS=2000000 $(BIN)/pytest -q tests/fuzz/test_log_fuzzer.py
-	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_STEPS=2000 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_expensive_records.py
+	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_STEPS=2000 $(BIN)/pytest -q --timeout 0 tests/fuzz/expensive/test_expensive_records.py
 	VACANCY_DECODER_SECONDS=600 VACANCY_FUZZ_FIRST=$$(date +%s) $(BIN)/pytest -q --timeout 0 tests/fuzz/test_decoders.py
 	VACANCY_QUOTA_ROUNDS=100 $(BIN)/pytest -q --timeout 0 tests/clients/scheduler/test_quotas.py tests/clients/scheduler/test_quotas_killed.py
-	VACANCY_CELL_MOVE_ROUNDS=100 $(BIN)/pytest -q --timeout 0 tests/clients/scheduler/test_cell_moves_killed.py
-	VACANCY_FUZZ_ROUNDS=200 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_lost_commits.py
+	VACANCY_CELL_MOVE_ROUNDS=100 $(BIN)/pytest -q --timeout 0 tests/clients/scheduler/moves/test_cell_moves_killed.py
+	VACANCY_FUZZ_ROUNDS=200 $(BIN)/pytest -q --timeout 0 tests/fuzz/damage/test_lost_commits.py
 	VACANCY_SNAPSHOT_KILLS=50 VACANCY_FUZZ_DAMAGES=120 $(BIN)/pytest -q --timeout 0 tests/projections/snapshots tests/clients/snapshots
 	VACANCY_ARCHIVE_KILLS=70 VACANCY_ARCHIVE_FLIPS=1000 $(BIN)/pytest -q --timeout 0 tests/streams/archive tests/clients/archives
 	VACANCY_HISTORY_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/clients/past
 	VACANCY_REPLAY_KILLS=70 $(BIN)/pytest -q --timeout 0 tests/clients/replay_tool/test_swap.py
 	VACANCY_DIGEST_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/clients/runtime/test_state_digester.py
-	VACANCY_FUZZ_DAMAGES=120 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_damage_at_rest.py tests/fuzz/test_damage_in_use.py tests/fuzz/test_damage_of_kafka.py tests/streams/sqlite/test_damaged_file.py
-	VACANCY_RAISED_LOGS=500 VACANCY_TRANSACTION_SEEDS=500 $(BIN)/pytest -q --timeout 0 tests/resources/fold/test_raised_properties.py tests/resources/fold/test_transactions_properties.py
+	VACANCY_FUZZ_DAMAGES=120 $(BIN)/pytest -q --timeout 0 tests/fuzz/damage/test_damage_at_rest.py tests/fuzz/damage/test_damage_in_use.py tests/fuzz/damage/test_damage_of_kafka.py tests/streams/sqlite/test_damaged_file.py
+	VACANCY_RAISED_LOGS=500 VACANCY_TRANSACTION_SEEDS=500 $(BIN)/pytest -q --timeout 0 tests/resources/fold/test_raised_properties.py tests/resources/fold/transactions/test_transactions_properties.py
 	VACANCY_LIVE_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/live/test_live_killed.py
 	VACANCY_PLACEMENT_BACKENDS=placement,kafka,memory $(BIN)/pytest -q -s --timeout 0 tests/placement_api/test_gabbi.py
-	$(BIN)/python -m tests.placement_api.client_suites
+	$(BIN)/python -m tests.placement_api.suites.client_suites
 	VACANCY_PLACEMENT_REQUESTS=10000 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_differential.py
 	VACANCY_PLACEMENT_BRIMS=100 VACANCY_PLACEMENT_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_serve.py tests/placement_api/test_killed.py
 	VACANCY_PLACEMENT_BAD_S=600 $(BIN)/pytest -q --timeout 0 tests/placement_api/test_bad_input.py
@@ -80,12 +80,12 @@ explore: $(VENV)/.dev
 # build/site: no network is used, and a warning is an error.
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/.dev
-	$(BIN)/python -m tests.support.api_reference
-	$(BIN)/python -m tests.support.reference_pages
-	$(BIN)/python -m tests.support.event_documents
-	$(BIN)/python -m tests.support.flow_picture
-	$(BIN)/python -m tests.support.completion_table
-	$(BIN)/python -m tests.support.metrics_reference
+	$(BIN)/python -m tests.support.documentation.api_reference
+	$(BIN)/python -m tests.support.documentation.reference_pages
+	$(BIN)/python -m tests.support.documentation.event_documents
+	$(BIN)/python -m tests.support.documentation.flow_picture
+	$(BIN)/python -m tests.support.documentation.completion_table
+	$(BIN)/python -m tests.support.documentation.metrics_reference
 	$(BIN)/python -m mkdocs build --quiet --strict
 
 # A wheel and a source distribution in dist/, checked, installed in a new virtual environment and run there.
@@ -93,7 +93,7 @@ dist: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation .
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/python -m tests.support.clean_install dist/*.whl
+	$(BIN)/python -m tests.support.packaging.clean_install dist/*.whl
 
 # The strict editable install is a tree of links, so that type checkers see the packages. It is made again when
 # a file is added, removed or renamed.

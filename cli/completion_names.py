@@ -1,6 +1,7 @@
 """Writes the names in a store to the files that the shells' completion reads: `python -m vacancy.cli.completion_names STORE`.
 
-It runs in the background, for one TAB after the other, so it writes nothing to any stream, and at most one runs for a store.
+Each TAB may start it in the background. So it writes nothing to standard output and standard error, and at most one process runs
+for a store.
 """
 
 from __future__ import annotations

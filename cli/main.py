@@ -17,7 +17,7 @@ import typer
 from vacancy.cli.command_table import CommandGroup
 from vacancy.cli.output import emit, note
 from vacancy.resources.model.errors import VacancyError
-from vacancy.streams.file_modes import restrict_umask
+from vacancy.streams.files.file_modes import restrict_umask
 from vacancy.streams.printable import make_process_printable
 
 _INTERRUPTED = 130

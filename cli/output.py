@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vacancy.resources.model.encoding.plain import plain
 from vacancy.resources.model.errors import OutcomeUnknown, VacancyError
-from vacancy.resources.model.plain import plain
-from vacancy.streams.clock import utc_text
+from vacancy.streams.clocks.clock import utc_text
 from vacancy.streams.printable import printable
 
 if TYPE_CHECKING:

@@ -7,27 +7,27 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from evaluation import (
-    bench,
+from evaluation.benchmarks import (
     call_path,
-    compare,
     end_to_end,
     fold,
     history,
     orders,
     page,
-    placement,
-    query,
     rebuilds,
     replay,
     signatures,
     single,
     snapshots,
-    soak,
     trace,
 )
+from evaluation.comparison import command as compare
+from evaluation.kept_figures import command as bench
 from evaluation.model import command as model
+from evaluation.placement import command as placement
 from evaluation.placement_api import command as placement_api
+from evaluation.query import command as query
+from evaluation.soak import command as soak
 from vacancy.resources.model.errors import VacancyError
 
 

@@ -15,8 +15,8 @@ from placement import wsgi as placement_wsgi  # noqa: E402
 from placement.conf import api as api_conf  # noqa: E402
 from placement.conf import database as database_conf  # noqa: E402
 
-from vacancy.placement_api import unit_of_work  # noqa: E402
-from vacancy.placement_api.backend import Backend  # noqa: E402
+from vacancy.placement_api.state import unit_of_work  # noqa: E402
+from vacancy.placement_api.state.backend import Backend  # noqa: E402
 from vacancy.resources.model.errors import VacancyError  # noqa: E402
 
 POSITION_HEADER = "Vacancy-Position"

@@ -13,7 +13,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from vacancy.resources.model.errors import UsageError
-from vacancy.streams.page_server import PageServer
+from vacancy.streams.pages.page_server import PageServer
 from vacancy.streams.settings import Settings, WebAddress
 
 _CONNECTIONS = 4
@@ -94,7 +94,7 @@ def serve(
         return
     with _metrics_directory() as directory:
         from vacancy.placement_api.metrics import collector
-        from vacancy.streams.metrics import metrics_page
+        from vacancy.streams.pages.metrics import metrics_page
 
         server = PageServer(metrics, metrics_page(collector(directory)))
         note(f"metrics at http://{server.web_address}/metrics")

@@ -20,8 +20,8 @@ from vacancy.resources.model.errors import UsageError
 OURS = "vacancy.placement_api"
 
 REPLACED: Mapping[str, str] = {
-    "placement.db_api": f"{OURS}.db_api",
-    "placement.attribute_cache": f"{OURS}.attribute_cache",
+    "placement.db_api": f"{OURS}.objects.db_api",
+    "placement.attribute_cache": f"{OURS}.objects.attribute_cache",
     **{
         f"placement.objects.{name}": f"{OURS}.objects.{name}"
         for name in (
@@ -47,7 +47,7 @@ PATCHED: Mapping[str, tuple[str, ...]] = {
 """Placement's module -> its functions that ask SQL; `candidate_queries` has one of the same name for each."""
 
 EXTENDED: Mapping[str, str] = {
-    "placement.objects.allocation_candidate": f"{OURS}.limited_search",
+    "placement.objects.allocation_candidate": f"{OURS}.search.limited_search",
     "placement.schemas.inventory": f"{OURS}.inventory_schema",
     "placement.util": f"{OURS}.schema_validation",
 }
@@ -79,7 +79,7 @@ class _PatchingLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        ours = importlib.import_module(f"{OURS}.candidate_queries")
+        ours = importlib.import_module(f"{OURS}.search.candidate_queries")
         for name in self._functions:
             if not hasattr(module, name):
                 raise UsageError(

@@ -11,8 +11,8 @@ from vacancy.clients.signing.key_pair import read_key
 from vacancy.clients.signing.operator_log import OperatorLog
 from vacancy.placement_api import DEFAULT_CELL
 from vacancy.placement_api.application import Application
-from vacancy.placement_api.backend import Backend
-from vacancy.placement_api.log_backend import LogBackend
+from vacancy.placement_api.state.backend import Backend
+from vacancy.placement_api.state.log_backend import LogBackend
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.streams.log import open_log
 from vacancy.streams.settings import Settings, load_settings

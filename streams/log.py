@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol, Self
 from vacancy.resources.model.errors import LogError, LogUnavailable, RecordTooLarge, UsageError
 from vacancy.resources.model.limits import LIMITS_1
 from vacancy.resources.model.record import NewRecord, Record
-from vacancy.streams.log_clock import LogClock
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.log_identity import LogIdentity, check_openings, is_opening, parse_opening
 from vacancy.streams.log_url import ARCHIVE, parse_log_url
 

@@ -12,7 +12,8 @@ from typing import Final
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import NewRecord, Record
-from vacancy.streams.clock import Clock, wall_ms
+from vacancy.streams.clocks.clock import Clock, wall_ms
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.log import (
     SEND_S,
     AppendedAt,
@@ -24,7 +25,6 @@ from vacancy.streams.log import (
     no_partition,
     out_of_range,
 )
-from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.support.kafka_server import KafkaCluster, KafkaNotStarted
+from tests.support.processes.kafka_server import KafkaCluster, KafkaNotStarted
 
 # A commit must pass or fail whenever it is tested: the examples are the same each time, and `make explore`
 # looks for new ones. No example has a time limit: how long it takes depends on what else the machine does.
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest files first, so that with `pytest -n 3` the last one does not run alone."""
     shared = ("mortal_kafka", "three_brokers")
     files = (
-        *("tests/evaluation/test_quick_comparison.py", "tests/live/test_live_killed.py"),
+        *("tests/evaluation/comparison/test_quick_comparison.py", "tests/live/test_live_killed.py"),
         *("tests/faults/test_killed.py", "tests/test_docs.py"),
     )
     long = {

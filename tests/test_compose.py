@@ -12,7 +12,7 @@ import yaml
 from compose_spec import PyCompose
 from typer.testing import CliRunner
 
-from tests.support.kafka_server import REPLICATED, SHARED, VERSION
+from tests.support.processes.kafka_server import REPLICATED, SHARED, VERSION
 from vacancy.cli.main import app
 
 FILE = Path(__file__).parent.parent / "compose.yaml"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.site_environment import make_environment, outside
+from tests.support.packaging.site_environment import make_environment, outside
 from tests.test_structure import ROOT, TOP_PACKAGES, modules
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -21,7 +21,7 @@ import typer
 from pydantic import BaseModel
 
 from tests.placement_api.transfer.page import moved_placement
-from tests.support.doc_runner import DocSession
+from tests.support.documentation.doc_runner import DocSession
 from vacancy.cli.main import app
 from vacancy.clients.request_language.placement_syntax import RequestText, parse, parse_document
 from vacancy.resources.classes import registry
@@ -85,7 +85,7 @@ def masked(page: str) -> list[str]:
 def test_the_quickstart_prints_what_it_shows(session: tuple[DocSession, str]) -> None:
     _, page = session
     assert masked(page) == masked(PAGES["docs/quickstart.md"]), (
-        "update it: python tests/support/doc_runner.py docs/quickstart.md --write"
+        "update it: python -m tests.support.documentation.doc_runner docs/quickstart.md --write"
     )
 
 
@@ -107,7 +107,7 @@ def test_the_session_of_a_page_prints_what_it_shows(name: str, tmp_path: Path) -
     finally:
         running.close()
     assert masked(page) == masked(PAGES[name]), (
-        f"update it: python tests/support/doc_runner.py {name} --write"
+        f"update it: python -m tests.support.documentation.doc_runner {name} --write"
     )
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.metrics_reference import ALL
-from vacancy.streams.metric_definition import MetricDefinition
+from tests.support.documentation.metrics_reference import ALL
+from vacancy.streams.pages.metric_definition import MetricDefinition
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "monitoring"

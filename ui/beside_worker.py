@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.resources.model.errors import StoreError, UsageError, VacancyError
-from vacancy.streams.page_server import free_port
+from vacancy.streams.pages.page_server import free_port
 from vacancy.streams.settings import Settings, WebAddress
 
 _NICE: Final = 19
@@ -121,7 +121,7 @@ def _serve(parent: Connection, given: Mapping[str, Any], flags: tuple[str, ...])
 
 def _serve_once(settings: Settings, flags: tuple[str, ...], started: Callable[[str], None]) -> None:
     """Serve until SIGTERM. Raises `UsageError` where it cannot listen, `StoreError` where there is no store."""
-    from vacancy.ui.server import serve
+    from vacancy.ui.http.server import serve
     from vacancy.ui.site import Site, SiteOptions
 
     port = free_port(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from vacancy.clients.inspection.answers import PartitionStatus
 from vacancy.clients.inspection.status import read_partition_state
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.streams.clock import wall_ms
-from vacancy.streams.log_clock import NOTICE_MS
+from vacancy.streams.clocks.clock import wall_ms
+from vacancy.streams.clocks.log_clock import NOTICE_MS
 from vacancy.ui.nodes import OPEN, RETIRED, STATES, FleetNodes, Ints, NodeIndex
 
 Bytes = NDArray[np.uint8]

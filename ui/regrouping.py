@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from vacancy.resources.model.errors import UsageError
-from vacancy.ui.groups import Grouping, grouped
+from vacancy.ui.heat_map.groups import Grouping, grouped
 from vacancy.ui.nodes import FleetNodes, NodeIndex
 
 _REST: Final = 20.0

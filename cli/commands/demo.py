@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vacancy.cli import options as o
 from vacancy.cli.context import DEFAULT_PARTITIONS, CommandContext
 from vacancy.cli.errors import DifferenceFound
+from vacancy.cli.options import shared_options as o
 from vacancy.cli.output import emit, emit_json, emit_table, is_watched, note, stderr_console
 from vacancy.streams.printable import printable
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
 from vacancy.cli.errors import DifferenceFound
+from vacancy.cli.options import shared_options as o
 from vacancy.cli.output import emit, emit_json
 from vacancy.resources.model.errors import UsageError
 

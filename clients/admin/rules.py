@@ -22,7 +22,7 @@ from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.rows import PartitionRow
 from vacancy.resources.state.tables import PARTITION, PROPOSAL_ANSWERS, PROPOSALS
-from vacancy.streams.clock import utc_text
+from vacancy.streams.clocks.clock import utc_text
 from vacancy.streams.log import Log
 
 SOURCE = "/operator"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Deadline(NamedTuple):
-    """`at_ms` is the last log time at which the thing lasts. `kind` is one byte; `subject` is the key of the thing."""
+    """`at_ms` is the last log time at which the subject is still valid. `kind` is one byte; `subject` is a key."""
 
     at_ms: int
     kind: bytes
@@ -16,12 +16,12 @@ class Deadline(NamedTuple):
 
 
 class Deadlines:
-    """The deadlines that are set, earliest first; of one time, by kind and subject."""
+    """The deadlines that are set, earliest first; those of the same time by kind and subject."""
 
     def __init__(self) -> None:
         self._set: set[Deadline] = set()
         self._heap: list[Deadline] = []
-        """It keeps the deadlines that were cleared until they come up."""
+        """It still has deadlines that were cleared, until their time comes."""
 
     def set(self, at_ms: int, kind: bytes, subject: bytes) -> None:
         """Set a deadline. The same deadline again changes nothing."""

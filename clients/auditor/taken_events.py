@@ -1,4 +1,4 @@
-"""Which events of a log are taken up: those of records that the rules in force do not refuse before they judge anything."""
+"""Which events of a log are judged: those of records that the rules in force do not refuse beforehand."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TakenEvents:
         self._time_ms: int | None = None
 
     def take(self, record: Record) -> ReadEvent | None:
-        """The event of the next record, if it has one of the words and is taken up."""
+        """The event of the next record, if it has one of the words and is to be judged."""
         self._time_ms = now_ms = log_time(self._time_ms, record.timestamp_ms)
         for deadline in self._deadlines.take_past(now_ms):
             if deadline.kind == PROPOSAL:

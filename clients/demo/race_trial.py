@@ -29,7 +29,7 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError, VacancyError
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.tables import NODES, PROVIDERS
-from vacancy.streams.file_modes import DIRECTORY_MODE
+from vacancy.streams.files.file_modes import DIRECTORY_MODE
 from vacancy.streams.log import Log, open_log
 from vacancy.streams.log_url import parse_log_url
 

@@ -26,9 +26,9 @@ from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.projections.store.manifest import read_manifest
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model.errors import LogError, StoreError, UsageError, VacancyError
-from vacancy.streams.clock import Clock, wall_ms
+from vacancy.streams.clocks.clock import Clock, wall_ms
+from vacancy.streams.clocks.log_clock import NOTICE_MS
 from vacancy.streams.log import open_log
-from vacancy.streams.log_clock import NOTICE_MS
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.settings import WEB_PORT, Settings
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from vacancy.clients.doctor.check import Check, error, ok, warning
 from vacancy.resources.model.errors import UsageError
-from vacancy.streams.file_modes import too_open
+from vacancy.streams.files.file_modes import too_open
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.settings import Settings, is_secret, setting_variables
 

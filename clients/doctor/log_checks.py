@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from vacancy.clients.doctor.check import Check, error, failed, ok, warning
 from vacancy.resources.model.errors import LogError
-from vacancy.streams.clock import utc_text
+from vacancy.streams.clocks.clock import utc_text
+from vacancy.streams.clocks.log_clock import NOTICE_MS, duration_text
 from vacancy.streams.log import Log
-from vacancy.streams.log_clock import NOTICE_MS, duration_text
 from vacancy.streams.log_url import LogUrl
 
 if TYPE_CHECKING:

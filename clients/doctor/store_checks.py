@@ -25,8 +25,8 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import StoreError
 from vacancy.resources.state.rows import PartitionRow
 from vacancy.resources.state.tables import PARTITION, PARTITION_KEY
+from vacancy.streams.clocks.log_clock import duration_text
 from vacancy.streams.log import Log
-from vacancy.streams.log_clock import duration_text
 
 _LATE_MS: Final = 60_000
 """From which age of the tables on, while records wait, the lag is named although a worker runs."""

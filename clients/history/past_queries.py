@@ -34,8 +34,8 @@ class _Kept(NamedTuple):
 class PastQueries:
     """The past of a log. `at` returns a `StoreQuery` of the tables as they were at a point. It is for one thread.
 
-    `stores` makes the tables. The queries of the last `open_max` positions are kept open; one that was not asked for
-    longest is closed when there are more. `view_memory_mb` bounds the memory of each (`StoreReader`).
+    `stores` makes the tables. The queries of the last `open_max` positions are kept open; when there are more, the
+    least recently asked one is closed. `view_memory_mb` bounds the memory of each (`StoreReader`).
     """
 
     def __init__(

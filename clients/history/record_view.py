@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import EVENT_MODELS, Event, event_parser
 from vacancy.resources.model.record import Record
-from vacancy.streams.clock import utc_text
+from vacancy.streams.clocks.clock import utc_text
 
 PREFIX: Final = "vacancy."
 """All types of events begin with it. It is left out in texts for people, and may be left out by them."""

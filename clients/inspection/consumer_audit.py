@@ -25,7 +25,7 @@ from vacancy.resources.state.tables import (
 
 GRACE_MS = 300_000
 STALE_MS = 3_600_000
-"""A list of consumers that is older than that, in log time, says nothing any more."""
+"""A list of consumers that is older than this, in log time, is not compared."""
 
 TimeOf = Callable[[int, int], int | None]
 """The timestamp of the record of a partition at an offset, in ms since 1970; None where it cannot be read."""

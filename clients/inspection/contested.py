@@ -18,7 +18,7 @@ from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import UNTIL_DECIDED, ContestedRow
 from vacancy.resources.state.tables import CONTESTED, DEAD_LETTERS, MACHINES, NODES, key, split_key
-from vacancy.streams.clock import utc_text
+from vacancy.streams.clocks.clock import utc_text
 from vacancy.streams.log import AppendedAt
 
 
@@ -55,7 +55,7 @@ def contested_text(one: ContestedAnswer) -> str:
     return (
         f"{what}: two publishers use this name; {dropped_text(one)} since {since}, the last at"
         f" {one.partition}:{one.offset} ({one.reason}); the node takes claims again at {until} of log"
-        " time if no other comes"
+        " time if no other such event arrives"
     )
 
 

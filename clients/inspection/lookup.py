@@ -28,7 +28,7 @@ from vacancy.clients.inspection.contested import contested_node, same_machine_te
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.resource_class import EXCLUDED
 from vacancy.resources.fold.nodes.provider_tree import path_to_root
-from vacancy.resources.model.canonical_bytes import spec_json
+from vacancy.resources.model.encoding.canonical_bytes import spec_json
 from vacancy.resources.model.errors import UsageError, VacancyError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import (

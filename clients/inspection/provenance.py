@@ -12,7 +12,7 @@ from vacancy.resources.model import events
 from vacancy.resources.model.errors import InvalidRecord, LogError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key, split_key
-from vacancy.streams.clock import utc_text
+from vacancy.streams.clocks.clock import utc_text
 from vacancy.streams.log import Log
 
 _READ_S = 5.0

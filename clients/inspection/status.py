@@ -29,7 +29,7 @@ from vacancy.resources.state.tables import (
     REQUESTS,
     VERDICTS,
 )
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
 
 
 def dead_letters(

@@ -25,7 +25,7 @@ from vacancy.projections.diagnostics.constraints import RequestConstraints
 from vacancy.projections.diagnostics.node_report import FailedConstraint, TreeReport, report_node
 from vacancy.projections.diagnostics.qualities import QualityConstraints
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.filter import TAINT, taint_text
+from vacancy.projections.query.conditions.filter import TAINT, taint_text
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import RequestSpec

@@ -1,1 +1,1 @@
-"""Prometheus metrics of schedulers, of publishers and of the fleet. Those of workers are in `streams.metrics`."""
+"""Prometheus metrics of schedulers, of publishers and of the fleet. Those of workers are in `streams.pages.metrics`."""

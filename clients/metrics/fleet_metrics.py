@@ -20,8 +20,8 @@ from vacancy.resources.fold.transactions.made import MADE_INCARNATION
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.state.rows import NodeRow, ProviderRow, why_closed
 from vacancy.resources.state.tables import CUSTOM_FAMILY, NODES, PROVIDERS, ClassTable, key, split_key
-from vacancy.streams.clock import wall_ms
-from vacancy.streams.metric_definition import MetricDefinition
+from vacancy.streams.clocks.clock import wall_ms
+from vacancy.streams.pages.metric_definition import MetricDefinition
 
 if TYPE_CHECKING:
     from vacancy.projections.reader.store_reader import StoreReader

@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from vacancy.resources.model.errors import UsageError
-from vacancy.streams.metric_definition import MetricDefinition, MetricKind
+from vacancy.streams.pages.metric_definition import MetricDefinition, MetricKind
 
 if TYPE_CHECKING:
     from vacancy.clients.publisher.outbox import Outbox

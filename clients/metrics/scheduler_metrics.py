@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from vacancy.clients.scheduler.observer import MoveKind, MoveWatch, RequestWatch
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.streams.metric_definition import MetricDefinition
+from vacancy.streams.pages.metric_definition import MetricDefinition
 
 if TYPE_CHECKING:
     from vacancy.projections.diagnostics.summary import Explanation

@@ -34,7 +34,7 @@ from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import LogError, StoreError
 from vacancy.streams.log import Log, open_log
 from vacancy.streams.log_identity import LogIdentity
-from vacancy.streams.position_check import check_position
+from vacancy.streams.worker.position_check import check_position
 
 if TYPE_CHECKING:
     from vacancy.streams.settings import Settings

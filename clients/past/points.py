@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
-from vacancy.streams.clock import utc_text
+from vacancy.streams.clocks.clock import utc_text
 from vacancy.streams.log import Log, no_partition
 
 FORMS: Final = "a position such as 0:7,1:1, a time such as 2026-11-28T13:14:33Z, or -2h"

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 from vacancy.resources.model.errors import UsageError, VacancyError
-from vacancy.streams.file_modes import make_file
+from vacancy.streams.files.file_modes import make_file
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

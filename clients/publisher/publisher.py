@@ -34,7 +34,7 @@ from vacancy.resources.model.events import (
 )
 from vacancy.resources.model.partitioner import cell_for, partition_for
 from vacancy.resources.model.record import NewRecord
-from vacancy.streams.clock import utc_text, wall_ms
+from vacancy.streams.clocks.clock import utc_text, wall_ms
 from vacancy.streams.log import AppendedAt, Log
 
 if TYPE_CHECKING:

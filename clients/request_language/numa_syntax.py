@@ -14,8 +14,8 @@ import msgspec
 from pydantic import JsonValue
 
 from vacancy.clients.request_language.ask_syntax import AskSyntax
-from vacancy.resources.classes.numa_cell import CPUS_MAX, NumaCell
-from vacancy.resources.classes.numa_pinning import Policy
+from vacancy.resources.classes.numa.numa_cell import CPUS_MAX, NumaCell
+from vacancy.resources.classes.numa.numa_pinning import Policy
 from vacancy.resources.model.core_types import CORE_TYPE_TRAITS, CoreType
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import GROUPS_MAX, RequestGroup, RequestSpec

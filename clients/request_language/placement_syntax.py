@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from pydantic import ValidationError
 
 from vacancy.clients.request_language.ask_syntax import split_resources
-from vacancy.clients.request_language.cel_compiler import compile_condition
+from vacancy.clients.request_language.expressions.cel_compiler import compile_condition
 from vacancy.clients.request_language.syntax_registry import option_groups, parse_ask
 from vacancy.clients.request_language.toleration_syntax import parse_toleration, tolerating
 from vacancy.resources.classes.registry import Registry

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from vacancy.clients.request_language.cel_compiler import compile_condition
-from vacancy.clients.request_language.expression_predicates import most
+from vacancy.clients.request_language.expressions.cel_compiler import compile_condition
+from vacancy.clients.request_language.expressions.expression_predicates import most
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.resources.classes.registry import CLASSES_1, OWN_CLASSES, Registry
 from vacancy.resources.model import events

@@ -24,9 +24,9 @@ from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.streams.log import Log, create_log
 from vacancy.streams.log_identity import opening_rules_version
 from vacancy.streams.log_url import parse_log_url
-from vacancy.streams.position_check import check_position
-from vacancy.streams.projection_protocol import WorkerParts
-from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestEntries, DigestInterval
+from vacancy.streams.worker.position_check import check_position
+from vacancy.streams.worker.projection_protocol import WorkerParts
+from vacancy.streams.worker.state_digests import DIGEST_INTERVAL, DigestEntries, DigestInterval
 
 if TYPE_CHECKING:
     from vacancy.clients.auditor import ClassAuditors

@@ -25,14 +25,14 @@ from vacancy.resources.model.errors import (
     VacancyError,
 )
 from vacancy.streams.log_url import ARCHIVE, parse_log_url
-from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop, stop_requested
-from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestInterval
+from vacancy.streams.worker.shutdown import StopSignal, forward_signals, on_stop, stop_requested
+from vacancy.streams.worker.state_digests import DIGEST_INTERVAL, DigestInterval
 
 if TYPE_CHECKING:
-    from vacancy.streams.embedded_pages import EmbeddedPages
-    from vacancy.streams.embedded_worker import EmbeddedWorker
     from vacancy.streams.log import Log
+    from vacancy.streams.pages.embedded_pages import EmbeddedPages
     from vacancy.streams.settings import WebAddress
+    from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -119,9 +119,9 @@ def _run_faust(
     from vacancy.streams.faust.app import WorkerApp, make_app
     from vacancy.streams.faust.worker import run_app
     from vacancy.streams.log import open_log
-    from vacancy.streams.not_ready_server import NotReadyServer
+    from vacancy.streams.pages.not_ready_server import NotReadyServer
     from vacancy.streams.settings import WebAddress
-    from vacancy.streams.wait_for_log import LogWaiter
+    from vacancy.streams.worker.wait_for_log import LogWaiter
 
     def ready(app: WorkerApp) -> None:
         spare_collector()
@@ -171,8 +171,8 @@ def _run_embedded(
 ) -> None:
     # Imported here, because a process that only starts workers does not need RocksDB.
     from vacancy.projections.store.swap import wait_for_swap
-    from vacancy.streams.embedded_pages import EmbeddedPages
     from vacancy.streams.log import open_log
+    from vacancy.streams.pages.embedded_pages import EmbeddedPages
     from vacancy.streams.settings import WebAddress
 
     address = WebAddress(port="off") if web is None else web
@@ -203,7 +203,7 @@ def _fold_embedded(
 ) -> None:
     """Fold until a stop is requested. Raises `StoreReleased` where another store takes the place of this one."""
     from vacancy.clients.runtime.bootstrap import installed_registry, live_parts, open_store
-    from vacancy.streams.embedded_worker import EmbeddedWorker
+    from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
     with open_store(store, log, installed_registry()) as tables:
         parts = live_parts(tables, digest_interval, tracing=tracing)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from msgspec import Raw
 
 from vacancy.clients.inspection.provenance import LogEvent, taking_text
-from vacancy.clients.request_language.expression_predicates import expressed
+from vacancy.clients.request_language.expressions.expression_predicates import expressed
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.model import Candidate
@@ -22,7 +22,7 @@ from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SHARES
 from vacancy.resources.fold.claims.judge import TAINTED
 from vacancy.resources.fold.log_time import LEAP_MS_MAX
-from vacancy.resources.model.event_encoding import (
+from vacancy.resources.model.encoding.event_encoding import (
     AllocationWire,
     AnyPredicateWire,
     ClaimWire,
@@ -36,7 +36,7 @@ from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import RequestGroup, RequestSpec, tolerations_of
 from vacancy.resources.state.rows import VerdictRow
 from vacancy.resources.state.tables import key
-from vacancy.streams.log_clock import LogClock
+from vacancy.streams.clocks.log_clock import LogClock
 
 FINAL = frozenset(
     {

@@ -33,6 +33,7 @@ from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.gang import PLACES_MAX, TRIALS_MAX, FoundGang, GangMember, find_gang
 from vacancy.projections.query.model import Candidate
 from vacancy.resources.fold.claims.claims import GANG_REJECTED
+from vacancy.resources.model.encoding.event_encoding import ClaimWire, ClosedRequestWire
 from vacancy.resources.model.errors import (
     ClaimLost,
     NoValidHost,
@@ -40,7 +41,6 @@ from vacancy.resources.model.errors import (
     SearchGivenUp,
     UsageError,
 )
-from vacancy.resources.model.event_encoding import ClaimWire, ClosedRequestWire
 from vacancy.resources.model.events import BATCH_MAX, GangRequested
 from vacancy.resources.state.rows import AllocationRow, VerdictRow, granted_by_name
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key

@@ -17,8 +17,8 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.fold.log_time import LEAP_MS_MAX
 from vacancy.resources.model.errors import LogUnavailable
 from vacancy.resources.model.record import NewRecord
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.log import Log
-from vacancy.streams.log_clock import LogClock
 
 BEHIND_MS: Final = 60_000
 """How far behind the log's clock the log time of a partition may be before ticks are appended."""

@@ -26,8 +26,7 @@ from vacancy.clients.scheduler.placement import Status
 from vacancy.resources.fold.record_limits import claim_weights
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
-from vacancy.resources.model.errors import LogUnavailable, VacancyError
-from vacancy.resources.model.event_encoding import (
+from vacancy.resources.model.encoding.event_encoding import (
     ClaimWire,
     ClosedRequestWire,
     ReceivedRequestWire,
@@ -36,9 +35,10 @@ from vacancy.resources.model.event_encoding import (
     encode_gang,
     encode_received,
 )
+from vacancy.resources.model.encoding.trace_context import TraceAttributes, trace_attributes
+from vacancy.resources.model.errors import LogUnavailable, VacancyError
 from vacancy.resources.model.partitioner import covering_cells, partition_for, partitions_for
 from vacancy.resources.model.record import NewRecord
-from vacancy.resources.model.trace_context import TraceAttributes, trace_attributes
 from vacancy.streams.log import SEND_S, Log, Receipt
 
 LIMITS: Final = RULES_VERSIONS.newest.limits

@@ -12,7 +12,7 @@ from vacancy.projections.ranking.fragmentation import LeastFragmentation
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS, Drawn
 from vacancy.projections.ranking.workload import TYPICAL_MAX, Workload, tally
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.model.canonical_bytes import read_spec
+from vacancy.resources.model.encoding.canonical_bytes import read_spec
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec, RequestSpecV2
 from vacancy.resources.state.rows import AllocationRow

@@ -38,13 +38,13 @@ from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.view.group_members import ReservedMembership
 from vacancy.projections.view.reservations import Reservation
+from vacancy.resources.model.encoding.event_encoding import ClaimWire, ClosedRequestWire
 from vacancy.resources.model.errors import LogUnavailable, UsageError
-from vacancy.resources.model.event_encoding import ClaimWire, ClosedRequestWire
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationPart, VerdictRow, granted_by_name
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
-from vacancy.streams.file_events import RUNG, FileEvents
-from vacancy.streams.log_clock import duration_text
+from vacancy.streams.clocks.log_clock import duration_text
+from vacancy.streams.files.file_events import RUNG, FileEvents
 
 if TYPE_CHECKING:
     from vacancy.projections.diagnostics.summary import Explanation

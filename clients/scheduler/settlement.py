@@ -18,9 +18,9 @@ from vacancy.resources.model.errors import LogUnavailable
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.log import Log
-from vacancy.streams.log_clock import LogClock
 
 _POLL_S: Final = 0.005
 _TICK_S: Final = 1.0

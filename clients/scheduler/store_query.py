@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from vacancy.clients.inspection.why_not import WhyNot
     from vacancy.clients.past.historical_store import HistoricalStore
     from vacancy.projections.diagnostics.summary import Explanation
+    from vacancy.streams.clocks.log_clock import LogClock
     from vacancy.streams.log import Log
-    from vacancy.streams.log_clock import LogClock
     from vacancy.streams.settings import Settings
 
 _TEXTS_MAX: Final = 1024
@@ -299,7 +299,7 @@ class StoreQuery:
     def type_errors(self, request: AnyRequest) -> str:
         """The attributes that a request's expressions compare with values of another type than any node has, for people; ''
         where there are none."""
-        from vacancy.clients.request_language.expression_types import mismatches
+        from vacancy.clients.request_language.expressions.expression_types import mismatches
 
         return mismatches(self.compile(request), self.reader.view)
 

@@ -7,7 +7,7 @@ from threading import Lock
 
 from vacancy.clients.signing.key_pair import KeyPair
 from vacancy.resources.model.signatures import sign_with
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
 
 
 class EventSigner:

@@ -18,7 +18,7 @@ from vacancy.projections.snapshots.retention import prune
 from vacancy.projections.snapshots.storage import SnapshotStorage
 from vacancy.projections.store.manifest import FILE, read_manifest
 from vacancy.resources.model.errors import StoreInUse, VacancyError
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
 
 _RETRY_S = 60.0
 """How long after a failure the next attempt is made, unless the interval is shorter."""

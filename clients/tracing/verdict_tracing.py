@@ -14,11 +14,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from vacancy.clients.tracing.scheduler_tracing import TRACER, span_ids
+from vacancy.resources.model.encoding.trace_context import claim_contexts
 from vacancy.resources.model.record import Record
-from vacancy.resources.model.trace_context import claim_contexts
 from vacancy.resources.state.rows import VerdictRow
 from vacancy.resources.state.tables import key
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
 from vacancy.streams.log import KEY_BYTES_MAX
 from vacancy.streams.printable import printable
 

@@ -15,7 +15,7 @@ from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.needed_rules import check_rules
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.fold.log_time import LEAP_MS_MAX
-from vacancy.resources.model.canonical_bytes import transaction_fingerprint
+from vacancy.resources.model.encoding.canonical_bytes import transaction_fingerprint
 from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown, UsageError
 from vacancy.resources.model.events import TransactionRequested, encode
 from vacancy.resources.model.partitioner import partition_for

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from evaluation import fold, query, snapshots
+from evaluation.benchmarks import fold, snapshots
 from evaluation.kept_figures.thresholds import Scale
-from evaluation.query_fleets import FLEETS, Fleet
-from evaluation.query_scenarios import LIMIT, Scenario
+from evaluation.query import command as query
+from evaluation.query.fleets import FLEETS, Fleet
+from evaluation.query.scenarios import LIMIT, Scenario
 from evaluation.statistics import percentile, report
 from vacancy.clients.demo.race_plan import Arrival, deal
 from vacancy.clients.demo.race_trial import Trial, TrialOptions

@@ -35,7 +35,7 @@ from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.partitioner import cell_for, partition_for
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.model.request import RequestGroup, RequestSpec
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
 from vacancy.streams.log import Log, open_log
 
 COMMITTED = Path(__file__).parent / "calibration.json"

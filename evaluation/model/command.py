@@ -24,7 +24,7 @@ from evaluation.model.sweeps import Window
 from evaluation.model.tables import model_plots, text_tables
 from evaluation.model.validation import compare_with_runs
 from evaluation.reporting.page import html_page
-from tests.support.kafka_server import KafkaCluster
+from tests.support.processes.kafka_server import KafkaCluster
 from vacancy.resources.model.errors import UsageError
 
 KAFKA = (VacancyKafka1, VacancyKafka3)

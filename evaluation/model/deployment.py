@@ -61,7 +61,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Pacing:
-    """How long processes wait although they could work, as in `clients.scheduler.pipeline` and `streams.embedded_worker`.
+    """How long processes wait although they could work, as in `clients.scheduler.pipeline` and `streams.worker.embedded_worker`.
 
     `gather_s`, `gather_each_s`: how long a request waits for others to share a record with. `look_min_s`, `look_max_s`: the
     bounds of a scheduler's sleep between two looks, `look_few_s` the lower one with few claims in flight; with 0 a commit wakes it. `poll_min_s`, `poll_max_s`: the same

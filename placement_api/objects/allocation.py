@@ -11,12 +11,12 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from vacancy.placement_api import unit_of_work
-from vacancy.placement_api.backend import Amount, Consumer, ConsumerChange
-from vacancy.placement_api.db_api import placement_context_manager
 from vacancy.placement_api.objects import consumer as consumer_obj
 from vacancy.placement_api.objects import resource_provider as rp_obj
-from vacancy.placement_api.view import View
+from vacancy.placement_api.objects.db_api import placement_context_manager
+from vacancy.placement_api.state import unit_of_work
+from vacancy.placement_api.state.backend import Amount, Consumer, ConsumerChange
+from vacancy.placement_api.state.view import View
 
 LOG = logging.getLogger(__name__)
 

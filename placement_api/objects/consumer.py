@@ -10,10 +10,10 @@ from typing import Any
 
 from placement import exception
 
-from vacancy.placement_api import backend, unit_of_work
 from vacancy.placement_api.objects import project as project_obj
 from vacancy.placement_api.objects import user as user_obj
 from vacancy.placement_api.objects.created_here import created_here
+from vacancy.placement_api.state import backend, unit_of_work
 
 
 class Consumer:

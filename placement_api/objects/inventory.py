@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from vacancy.placement_api import backend, unit_of_work
+from vacancy.placement_api.state import backend, unit_of_work
 
 
 class Inventory:

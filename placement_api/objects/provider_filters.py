@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from vacancy.placement_api.backend import Inventory, Provider
-from vacancy.placement_api.view import View
+from vacancy.placement_api.state.backend import Inventory, Provider
+from vacancy.placement_api.state.view import View
 
 
 def matching(context: Any, view: View, filters: Mapping[str, Any]) -> list[Provider]:

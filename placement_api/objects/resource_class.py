@@ -6,7 +6,7 @@ from typing import Any
 
 from placement import exception
 
-from vacancy.placement_api import names, unit_of_work
+from vacancy.placement_api.state import names, unit_of_work
 
 
 class ResourceClass:

@@ -12,10 +12,10 @@ from oslo_db import exception as db_exc
 from oslo_log import log as logging
 from placement import exception
 
-from vacancy.placement_api import backend, unit_of_work
-from vacancy.placement_api.db_api import placement_context_manager
 from vacancy.placement_api.objects import inventory as inv_obj
+from vacancy.placement_api.objects.db_api import placement_context_manager
 from vacancy.placement_api.objects.provider_filters import matching
+from vacancy.placement_api.state import backend, unit_of_work
 
 LOG = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from placement import exception
 
-from vacancy.placement_api import unit_of_work
-from vacancy.placement_api.db_api import placement_context_manager
+from vacancy.placement_api.objects.db_api import placement_context_manager
+from vacancy.placement_api.state import unit_of_work
 
 
 class Trait:

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from vacancy.placement_api import unit_of_work
-from vacancy.placement_api.backend import Consumer
-from vacancy.placement_api.db_api import placement_context_manager
 from vacancy.placement_api.objects import consumer_type as consumer_type_obj
+from vacancy.placement_api.objects.db_api import placement_context_manager
+from vacancy.placement_api.state import unit_of_work
+from vacancy.placement_api.state.backend import Consumer
 
 
 class Usage:

@@ -16,8 +16,8 @@ from keystoneauth1.adapter import Adapter
 from keystoneauth1.exceptions import ClientException
 from keystoneauth1.session import Session
 
-from vacancy.placement_api.backend import ABSENT, Consumer, Inventory, Provider
-from vacancy.placement_api.names import is_custom
+from vacancy.placement_api.state.backend import ABSENT, Consumer, Inventory, Provider
+from vacancy.placement_api.state.names import is_custom
 from vacancy.placement_api.transfer.comparison import INVENTORY_FIELDS
 from vacancy.placement_api.transfer.deployment import Deployment, Finding
 from vacancy.placement_api.transfer.endpoint import EndpointError, Progress, Refusal, without_password

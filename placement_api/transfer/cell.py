@@ -8,9 +8,9 @@ from typing import Any, Final, Literal, TypeVar
 from vacancy.clients.runtime.folded_log import RecordRefused
 from vacancy.clients.transactions import CellState, TransactionClient
 from vacancy.clients.transactions.client import LATE, TransactionOutcome
-from vacancy.placement_api.backend import ABSENT
-from vacancy.placement_api.cell_objects import consumer_of, provider_of
-from vacancy.placement_api.names import shown_uuid
+from vacancy.placement_api.state.backend import ABSENT
+from vacancy.placement_api.state.cell_objects import consumer_of, provider_of
+from vacancy.placement_api.state.names import shown_uuid
 from vacancy.placement_api.transfer.deployment import Deployment
 from vacancy.placement_api.transfer.endpoint import Progress, Refusal
 from vacancy.placement_api.transfer.plan import ClosingStep, ConsumerStep, Inventories, Plan, ProviderStep

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from vacancy.placement_api.backend import Consumer, Inventory, Provider
+from vacancy.placement_api.state.backend import Consumer, Inventory, Provider
 from vacancy.placement_api.transfer.deployment import Deployment, amounts
 
 INVENTORY_FIELDS: Final = ("total", "reserved", "min_unit", "max_unit", "step_size", "allocation_ratio")

@@ -19,8 +19,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from vacancy.placement_api.backend import Consumer, Inventory, Provider
-from vacancy.placement_api.names import FIRST_CUSTOM, is_custom, standard_classes, standard_traits
+from vacancy.placement_api.state.backend import Consumer, Inventory, Provider
+from vacancy.placement_api.state.names import FIRST_CUSTOM, is_custom, standard_classes, standard_traits
 from vacancy.placement_api.transfer.deployment import (
     INCOMPLETE,
     Deployment,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from vacancy.placement_api.backend import Consumer, Inventory, Provider
-from vacancy.placement_api.names import is_custom, standard_classes
+from vacancy.placement_api.state.backend import Consumer, Inventory, Provider
+from vacancy.placement_api.state.names import is_custom, standard_classes
 
 INCOMPLETE: Final = "00000000-0000-0000-0000-000000000000"
 """The project and the user of allocations without a consumer's record, as Placement's own migration names them."""

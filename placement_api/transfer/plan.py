@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from vacancy.placement_api.backend import ABSENT, Consumer, Inventory, Provider
+from vacancy.placement_api.state.backend import ABSENT, Consumer, Inventory, Provider
 from vacancy.placement_api.transfer.deployment import (
     Deployment,
     amounts,

@@ -13,9 +13,7 @@ import numpy as np
 from vacancy.projections.query.affinity.engine import hard_groups
 from vacancy.projections.query.budget import QUERY_STEPS_MAX, SearchBudget
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.context import QueryContext
-from vacancy.projections.query.engine import tolerated
-from vacancy.projections.query.filter import (
+from vacancy.projections.query.conditions.filter import (
     Condition,
     HasAnyOf,
     HasTrait,
@@ -26,8 +24,10 @@ from vacancy.projections.query.filter import (
     any_text,
     taint_conditions,
 )
+from vacancy.projections.query.context import QueryContext
+from vacancy.projections.query.engine import tolerated
 from vacancy.projections.query.plan import PieceKind, QueryPlan, plan_of
-from vacancy.projections.query.tree_search import TreeSearch
+from vacancy.projections.query.trees.tree_search import TreeSearch
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.columns import Bools
 from vacancy.projections.view.fleet import FleetView

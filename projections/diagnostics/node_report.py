@@ -14,7 +14,7 @@ from vacancy.projections.diagnostics.constraints import (
     GroupConstraints,
     RequestConstraints,
 )
-from vacancy.projections.query.filter import ComparesColumn, Condition, IndexedAttribute
+from vacancy.projections.query.conditions.filter import ComparesColumn, Condition, IndexedAttribute
 from vacancy.projections.view.columns import is_exact
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers

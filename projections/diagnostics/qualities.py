@@ -15,8 +15,8 @@ from vacancy.projections.diagnostics.constraints import (
     offers_classes,
 )
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.filter import TAINT, Condition, Rows, any_text
-from vacancy.projections.query.left_out import check_names
+from vacancy.projections.query.conditions.filter import TAINT, Condition, Rows, any_text
+from vacancy.projections.query.conditions.left_out import check_names
 from vacancy.projections.query.plan import PieceKind
 from vacancy.projections.view.columns import Bools
 from vacancy.projections.view.fleet import FleetView

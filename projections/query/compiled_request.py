@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from msgspec import Raw
 
+from vacancy.projections.query.conditions.predicate_ast import Expression
 from vacancy.projections.query.model import Candidate
-from vacancy.projections.query.predicate_ast import Expression
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestSpec, RequestSpecV2, spec_bytes
 from vacancy.resources.model.taints import tolerated_of

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from vacancy.projections.query.assignment import Need, Piece
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.filter import Filter
-from vacancy.projections.query.left_out import check_names
-from vacancy.projections.query.predicate_ast import Expression
+from vacancy.projections.query.conditions.filter import Filter
+from vacancy.projections.query.conditions.left_out import check_names
+from vacancy.projections.query.conditions.predicate_ast import Expression
+from vacancy.projections.query.trees.assignment import Need, Piece
 from vacancy.projections.view.columns import BitColumns, Bools, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SharingProviders

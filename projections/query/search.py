@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from vacancy.projections.query.conditions.filter import SPARSE, Filter, filter_of
 from vacancy.projections.query.context import QueryContext
-from vacancy.projections.query.filter import SPARSE, Filter, filter_of
 from vacancy.projections.query.model import Candidate, ServedGroup
 from vacancy.projections.query.order import best, needed_by_others
 from vacancy.projections.query.plan import QueryPlan, plan_of
-from vacancy.projections.query.tree_search import TreeSearch
+from vacancy.projections.query.trees.tree_search import TreeSearch
 from vacancy.projections.view.columns import Floats, Ints
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SHARES, sharing_providers

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.query.filter import Filter
+from vacancy.projections.query.conditions.filter import Filter
 from vacancy.projections.ranking.workload import Needs, Workload, condition
 from vacancy.projections.ranking.workload_tables import WorkloadTables
 from vacancy.projections.view.columns import Bools, Floats, Ints

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.left_out import check_source, check_tree
+from vacancy.projections.query.conditions.left_out import check_source, check_tree
+from vacancy.projections.query.conditions.predicate_ast import Attribute, Column, Tree, amounts, test
 from vacancy.projections.query.order import Around, Order
-from vacancy.projections.query.predicate_ast import Attribute, Column, Tree, amounts, test
 from vacancy.projections.view.columns import Floats, Ints
 from vacancy.projections.view.fleet import FleetView
 

@@ -184,7 +184,7 @@ class Store:
         finally:
             found.close()
 
-    # -- streams.projection_protocol.Projection ---------------------------------------------------------------
+    # -- streams.worker.projection_protocol.Projection ---------------------------------------------------------------
 
     def position(self) -> Mapping[int, int]:
         """Partition -> the next offset to apply, of all partitions: those that are not open are opened."""

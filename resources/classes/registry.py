@@ -11,14 +11,14 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-from vacancy.resources.classes.devices import Devices
-from vacancy.resources.classes.gpu_share import GpuShare
-from vacancy.resources.classes.mig import Mig
-from vacancy.resources.classes.numa_cell import NumaCell
+from vacancy.resources.classes.devices.gpu_share import GpuShare
+from vacancy.resources.classes.devices.mig import Mig
+from vacancy.resources.classes.devices.vgpu import Vgpu
+from vacancy.resources.classes.devices.whole_devices import Devices
+from vacancy.resources.classes.numa.numa_cell import NumaCell
 from vacancy.resources.classes.port import Port
 from vacancy.resources.classes.quantity import Quantity
 from vacancy.resources.classes.resource_class import ResourceClass
-from vacancy.resources.classes.vgpu import Vgpu
 from vacancy.resources.model.errors import Halt, InvalidRecord, UsageError
 from vacancy.resources.model.names import CUSTOM_PREFIX, suggest
 from vacancy.resources.state.tables import CUSTOM_FAMILY, ClassTable

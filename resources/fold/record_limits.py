@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from vacancy.resources.model.encoding.event_encoding import ClaimWire
 from vacancy.resources.model.errors import InvalidRecord
-from vacancy.resources.model.event_encoding import ClaimWire
 from vacancy.resources.model.events import Claim
 from vacancy.resources.model.limits import NAMED_PART_WEIGHT
 from vacancy.resources.state.rows import AllocationRow, granted_by_name

@@ -98,7 +98,7 @@ from vacancy.resources.fold.signatures import (
 from vacancy.resources.fold.transactions.made import rename_details, take_over
 from vacancy.resources.fold.transactions.transactions import fold_transaction
 from vacancy.resources.model import events
-from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
+from vacancy.resources.model.encoding.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.model.limits import LIMITS_1, LIMITS_3, LIMITS_4
 from vacancy.resources.state.rule_set import (
     ExpiryHandler,

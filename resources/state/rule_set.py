@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vacancy.resources.model.canonical_bytes import CanonicalForm
+from vacancy.resources.model.encoding.canonical_bytes import CanonicalForm
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.events import event_parser
 from vacancy.resources.model.limits import NO_LIMIT, Limits

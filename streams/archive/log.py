@@ -13,8 +13,8 @@ from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.archive.manifest import ArchiveManifest, Segment, damaged
 from vacancy.streams.archive.segment import SegmentReader
 from vacancy.streams.archive.storage import ArchiveStorage
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.log import READ_BYTES, SEND_S, Log, Receipt, no_partition, out_of_range
-from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_identity import LogIdentity, parse_opening
 from vacancy.streams.log_url import LogUrl
 

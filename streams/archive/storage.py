@@ -24,7 +24,7 @@ from vacancy.streams.archive.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from vacancy.streams.file_modes import DIRECTORY_MODE, FILE_MODE
+from vacancy.streams.files.file_modes import DIRECTORY_MODE, FILE_MODE
 
 _LOCK: Final = "export.lock"
 

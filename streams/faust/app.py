@@ -39,13 +39,13 @@ from vacancy.streams.kafka.errors import damaged_records
 from vacancy.streams.log import READ_BYTES, Log, out_of_range
 from vacancy.streams.log_identity import LogIdentity
 from vacancy.streams.log_url import parse_log_url
-from vacancy.streams.partition_ownership import PartitionOwnership
-from vacancy.streams.position_check import check_position
-from vacancy.streams.projection_protocol import WorkerParts
-from vacancy.streams.rules_answers import RulesAnswers
 from vacancy.streams.settings import WebAddress
-from vacancy.streams.state_digests import NEAR_END, DigestSender
-from vacancy.streams.ticks import Ticker
+from vacancy.streams.worker.partition_ownership import PartitionOwnership
+from vacancy.streams.worker.position_check import check_position
+from vacancy.streams.worker.projection_protocol import WorkerParts
+from vacancy.streams.worker.rules_answers import RulesAnswers
+from vacancy.streams.worker.state_digests import NEAR_END, DigestSender
+from vacancy.streams.worker.ticks import Ticker
 
 BATCH_MAX: Final = 500
 """Maximum number of records of all partitions that are collected before they are applied."""
@@ -58,7 +58,7 @@ _SAMPLE_S: Final = 1.0
 _READ_ENDS_S: Final = 5.0
 _IDENTIFY_S: Final = 30.0
 
-_events = structlog.get_logger("vacancy.streams.embedded_worker")
+_events = structlog.get_logger("vacancy.worker")
 
 
 class _Boot(BootStrategy):

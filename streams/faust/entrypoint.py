@@ -13,13 +13,13 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from vacancy.resources.model.errors import LogError, UsageError, VacancyError
-from vacancy.streams.file_modes import restrict_umask
+from vacancy.streams.files.file_modes import restrict_umask
 from vacancy.streams.log import open_log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.printable import make_process_printable, printable
-from vacancy.streams.projection_protocol import MakeParts
 from vacancy.streams.settings import Settings, load_settings
-from vacancy.streams.wait_for_log import LogWaiter
+from vacancy.streams.worker.projection_protocol import MakeParts
+from vacancy.streams.worker.wait_for_log import LogWaiter
 
 if TYPE_CHECKING:
     from vacancy.streams.faust.app import WorkerApp

@@ -32,7 +32,7 @@ from vacancy.streams.log_url import LogUrl
 _COORDINATOR_S: Final = 30.0
 _RETRY_S: Final = 0.1
 
-_events = structlog.get_logger("vacancy.streams.embedded_worker")
+_events = structlog.get_logger("vacancy.worker")
 
 
 _PREFIX: Final = "vacancy-"

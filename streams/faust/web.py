@@ -13,8 +13,8 @@ from typing import Any, cast
 import faust
 from faust.web import Request, Response, View
 
-from vacancy.streams import metrics
-from vacancy.streams.page_server import free_port, index_page
+from vacancy.streams.pages import metrics
+from vacancy.streams.pages.page_server import free_port, index_page
 from vacancy.streams.settings import WebAddress
 
 

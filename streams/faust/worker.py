@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from vacancy.resources.model.errors import LogError, VacancyError
 from vacancy.streams.faust.app import WorkerApp
 from vacancy.streams.printable import printable
-from vacancy.streams.shutdown import StopSignal, on_stop
+from vacancy.streams.worker.shutdown import StopSignal, on_stop
 
 _READY_POLL_S: Final = 0.02
 _STOP_S: Final = 25.0

@@ -19,12 +19,12 @@ from kafka.errors import KafkaTimeoutError
 from vacancy.resources.model.errors import LogError, LogUnavailable, VacancyError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import NewRecord
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.kafka.errors import translate_error
 from vacancy.streams.kafka.librdkafka_errors import describe, is_final, may_be_appended, translate
 from vacancy.streams.kafka.librdkafka_settings import LibrdkafkaSettings
 from vacancy.streams.kafka.sender import check_sizes
 from vacancy.streams.log import AppendedAt, check_entries
-from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 
 _SERVE_S: Final = 1.0

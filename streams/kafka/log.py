@@ -7,6 +7,7 @@ from typing import Final
 
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.record import NewRecord, Record
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.kafka.client import connect
 from vacancy.streams.kafka.librdkafka_sender import LibrdkafkaSender
 from vacancy.streams.kafka.librdkafka_settings import librdkafka_settings
@@ -14,7 +15,6 @@ from vacancy.streams.kafka.reader import KafkaReader
 from vacancy.streams.kafka.sender import KafkaSender
 from vacancy.streams.kafka.topic import count_partitions, delete_records
 from vacancy.streams.log import SEND_S, Log, Receipt, no_partition
-from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 
 _CLOSE_S: Final = 5.0

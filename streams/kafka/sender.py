@@ -15,11 +15,11 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from vacancy.resources.model.errors import LogError, RecordTooLarge
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import NewRecord
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.kafka.client import connect, translated_errors
 from vacancy.streams.kafka.errors import translate_error
 from vacancy.streams.kafka.network import Network
 from vacancy.streams.log import AppendedAt, check_entries
-from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 
 _OVERHEAD_BYTES: Final = 128  # at most, of one record in a batch of its own

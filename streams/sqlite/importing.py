@@ -16,7 +16,7 @@ from typing import Final
 
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.record import Record
-from vacancy.streams.file_modes import DIRECTORY_MODE, FILE_MODE, make_file
+from vacancy.streams.files.file_modes import DIRECTORY_MODE, FILE_MODE, make_file
 from vacancy.streams.log import existing_log
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy, translate_error

@@ -18,8 +18,10 @@ from typing import Any, Final
 
 from vacancy.resources.model.errors import LogError, LogUnavailable
 from vacancy.resources.model.record import NewRecord, Record
-from vacancy.streams.clock import Clock, wall_ms
-from vacancy.streams.file_events import OPENED, FileEvents
+from vacancy.streams.clocks.clock import Clock, wall_ms
+from vacancy.streams.clocks.log_clock import LogClock
+from vacancy.streams.clocks.uptime import Uptime, uptime_mark
+from vacancy.streams.files.file_events import OPENED, FileEvents
 from vacancy.streams.log import (
     READ_BYTES,
     SEND_S,
@@ -30,12 +32,10 @@ from vacancy.streams.log import (
     no_partition,
     out_of_range,
 )
-from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import is_busy, retry_while_busy
 from vacancy.streams.sqlite.schema import END, add_entries, checksums, connect, immediate, open_format
 from vacancy.streams.sqlite.times import Block, keep_blocks, offset_after
-from vacancy.streams.uptime import Uptime, uptime_mark
 
 # A damaged value can have another type, or none. This way all have the types of their columns, and the checksum tells.
 _READ: Final = (

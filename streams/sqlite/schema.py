@@ -20,13 +20,13 @@ from zlib import crc32
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import NewRecord
-from vacancy.streams.clock import wall_ms
-from vacancy.streams.file_modes import make_file
+from vacancy.streams.clocks.clock import wall_ms
+from vacancy.streams.clocks.uptime import passed_ms, uptime_mark
+from vacancy.streams.files.file_modes import make_file
 from vacancy.streams.log import AppendedAt, existing_log, missing_log
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy, translate_error
 from vacancy.streams.sqlite.times import BLOCK, CREATE, note_blocks
-from vacancy.streams.uptime import passed_ms, uptime_mark
 
 FORMAT: Final = 2
 APPLICATION_ID: Final = 0x76616361  # "vaca", for tools that recognise files by their header

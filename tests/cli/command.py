@@ -12,37 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
+from tests.support.processes.command_process import CommandProcess, Ended
 from vacancy.clients.runtime.bootstrap import opening_records
 from vacancy.resources.model.events import Rules
 from vacancy.streams.log import create_log
 
 EXECUTABLE = Path(sys.executable).with_name("vacancy")
 STARTED_S = 90.0
-
-
-# Runs several command lines in one process: starting a process takes longer than most commands.
-SHELL = """
-import io, json, sys
-from contextlib import redirect_stderr, redirect_stdout
-from vacancy.cli.main import main
-said = sys.stdout
-for line in sys.stdin:
-    sys.argv = ["vacancy", *json.loads(line)]
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main()
-    print(json.dumps([code, out.getvalue(), err.getvalue()]), file=said, flush=True)
-"""
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 def _can_be_interrupted() -> None:
@@ -55,10 +33,10 @@ class Vacancy:
 
     def __init__(self, home: Path, **settings: str) -> None:
         self.home = home
-        self._shell: subprocess.Popen[str] | None = None
         outside = {name: value for name, value in os.environ.items() if not name.startswith("VACANCY_")}
         inside = {f"VACANCY_{name.upper()}": value for name, value in settings.items()}
         self.environment = {**outside, "XDG_STATE_HOME": str(home / "state"), **inside}
+        self._commands = CommandProcess(sys.executable, home, self.environment)
 
     def run(self, *words: object, stdin: str = "") -> Ended:
         """Run a command in a new process until it ends."""
@@ -76,20 +54,7 @@ class Vacancy:
 
     def run_shared(self, *words: object) -> Ended:
         """Run a command in the process that runs all command lines of this object."""
-        if self._shell is None:
-            self._shell = subprocess.Popen(
-                [sys.executable, "-c", SHELL],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=self.home,
-                env=self.environment,
-            )
-        assert self._shell.stdin is not None
-        assert self._shell.stdout is not None
-        self._shell.stdin.write(json.dumps([str(word) for word in words]) + "\n")
-        self._shell.stdin.flush()
-        return Ended(*json.loads(self._shell.stdout.readline()))
+        return self._commands.run(*map(str, words))
 
     def __call__(self, *words: object) -> str:
         """The standard output of a command that must succeed."""
@@ -112,9 +77,7 @@ class Vacancy:
 
     def close(self) -> None:
         """End the process of `run_shared`."""
-        if self._shell is not None:
-            self._shell.communicate()
-            self._shell = None
+        self._commands.close()
 
     def __enter__(self) -> Vacancy:
         return self

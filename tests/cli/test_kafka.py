@@ -42,7 +42,7 @@ def with_plugin(home: Path) -> str:
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: ports\nVersion: 1\n")
     (information / "entry_points.txt").write_text(
-        "[vacancy.resource_classes]\nPORTS = tests.support.ports_class:Ports\n"
+        "[vacancy.resource_classes]\nPORTS = tests.support.classes.ports_class:Ports\n"
     )
     return f"{home}{os.pathsep}{Path(__file__).parents[2]}"
 

@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 import typer
 
-from tests.cli.command import EXECUTABLE, Ended, Vacancy
-from tests.support.events_json import event
+from tests.cli.command import EXECUTABLE, Vacancy
+from tests.support.logs.events_json import event
+from tests.support.processes.command_process import Ended
 from tests.test_structure import ROOT
 from vacancy.cli.main import app
 from vacancy.resources.model.partitioner import covering_cells

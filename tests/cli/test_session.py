@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Vacancy, node_file
-from tests.support.events_json import rules_in_steps
+from tests.support.logs.events_json import rules_in_steps
 from vacancy.clients.runtime.bootstrap import installed_registry, open_store
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord

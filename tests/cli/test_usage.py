@@ -141,7 +141,8 @@ import sys
 sys.argv = ["vacancy", *sys.argv[1:]]
 from vacancy.cli.main import main
 main()
-print(*(n.rpartition(".")[2] for n in sys.modules if n.startswith("vacancy.cli.commands.")), file=sys.stderr)
+loaded = {n: m for n, m in sys.modules.items() if not hasattr(m, "__path__")}
+print(*(n.rpartition(".")[2] for n in loaded if n.startswith("vacancy.cli.commands.")), file=sys.stderr)
 """
 
 

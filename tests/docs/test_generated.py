@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import (
+from tests.support.documentation import (
     api_reference,
     completion_table,
     event_documents,

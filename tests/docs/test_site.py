@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.support.site_markdown import anchor
+from tests.support.documentation.site_markdown import anchor
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

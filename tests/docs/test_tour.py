@@ -19,8 +19,8 @@ from vacancy.clients.scheduler.client import Scheduler
 from vacancy.projections.store.store import Store
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.request import RequestGroup, RequestSpec
-from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 PAGE = (ROOT / "docs/tour.md").read_text()
 JOURNEYS = dict(re.findall(r"^## (A \w+).*?\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from evaluation.journal import Journal, journal_of
+from evaluation.soak.journal import Journal, journal_of
 from tests.faults.site_on_disk import Site, catch_up_with
 from vacancy.clients.admin.operator import confirm
 from vacancy.clients.publisher.outbox import Outbox

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.faults.site_on_disk import Site, catch_up_with, check_error_text, wait_for
-from tests.support.events_json import claim, claims, event, opened, provider, reported, rules_in_steps
-from tests.support.memory_state import MemoryState
+from tests.support.logs.events_json import claim, claims, event, opened, provider, reported, rules_in_steps
+from tests.support.models.memory_state import MemoryState
 from vacancy.clients.admin.rules import open_proposals
 from vacancy.clients.auditor import AuditReport
 from vacancy.clients.inspection.answers import DeadLetterAnswer

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.faults.site_on_disk import Site, check_error_text, wait_for
-from tests.support.events_json import claim, claims, event, provider, reported
+from tests.support.logs.events_json import claim, claims, event, provider, reported
 from vacancy.clients.replay_tool.replay import digest, read_all, replay
 from vacancy.clients.replay_tool.verify import verify
 from vacancy.clients.runtime.bootstrap import installed_registry

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from tests.faults.site_on_disk import Site, check_error_text
-from tests.support.events_json import provider, reported
+from tests.support.logs.events_json import provider, reported
 from vacancy.clients.admin.operator import override, set_operator_settings
 from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.publisher.outbox import Outbox

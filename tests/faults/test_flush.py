@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.faults.site_on_disk import Site, wait_for
-from tests.support.events_json import provider, reported
+from tests.support.logs.events_json import provider, reported
 from vacancy.clients.inspection.lookup import show_provider
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.store.partition_store import PartitionStore

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.journal import journal_of
+from evaluation.soak.journal import journal_of
 from tests.faults.actors import (
     GOES_ON,
     READY,

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import pytest
 
 from tests.faults.site_on_disk import Site, claims_in, wait_for
-from tests.support.events_json import provider, reported
+from tests.support.logs.events_json import provider, reported
 from vacancy.clients.admin.operator import confirm
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler

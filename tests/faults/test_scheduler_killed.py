@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.faults.site_on_disk import Site, catch_up_with, claims_in, spawn, wait_for
-from tests.support.events_json import claim, claims, provider, reported
+from tests.support.logs.events_json import claim, claims, provider, reported
 from vacancy.clients.inspection.lookup import show_claim, show_request
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.runtime.child_process import watch_parent

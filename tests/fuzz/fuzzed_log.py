@@ -7,14 +7,14 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tests.fuzz.events.mutations import KEYS, STAMPS_MS, changed
+from tests.fuzz.events.rules_events import RulesEvents
+from tests.fuzz.events.version_7_events import Version7Events
 from tests.fuzz.limit_scenes import SCENES, Scene
-from tests.fuzz.mutations import KEYS, STAMPS_MS, changed
-from tests.fuzz.rules_events import RulesEvents
-from tests.fuzz.version_7_events import Version7Events
 from tests.recorded_logs.hardware import hardware
-from tests.support.events_json import START_MS, Tape, cells_of, event, opened, rules_in_steps
-from tests.support.random_events import RandomEvents
-from tests.support.random_server_groups import RandomServerGroupEvents
+from tests.support.logs.events_json import START_MS, Tape, cells_of, event, opened, rules_in_steps
+from tests.support.random_logs.random_events import RandomEvents
+from tests.support.random_logs.random_server_groups import RandomServerGroupEvents
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import Record

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from tests.support.events_json import Tape, claims, event
+from tests.support.logs.events_json import Tape, claims, event
 from vacancy.resources.model.limits import LIMITS_3 as LIMITS
 
 Json = dict[str, Any]

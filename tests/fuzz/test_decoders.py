@@ -23,9 +23,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.fuzz.mutations import VALUES, slots
+from tests.fuzz.events.mutations import VALUES, slots
 from tests.recorded_logs.recording import read_recording
-from tests.support.memory_state import MemoryState
+from tests.support.models.memory_state import MemoryState
 from vacancy.projections.changefeed import shared_ring
 from vacancy.projections.changefeed.entries import FeedEntry, decode_entry, encode_entry
 from vacancy.projections.changefeed.shared_ring import RingReader, RingWriter, ring_path

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.expensive_records import budget_s, fold_s
+from tests.fuzz.expensive.expensive_records import budget_s, fold_s
+from tests.fuzz.expensive.test_expensive_records import NOISE
 from tests.fuzz.fuzzed_log import BOUNDED, NEWEST, TICK, FuzzedLog
-from tests.fuzz.test_expensive_records import NOISE
-from tests.support.events_json import event
-from tests.support.machine_speed import slowness
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
-from tests.support.quota_counts import counted, recounted
-from tests.support.tape_log import TapeLog
-from tests.support.temporary_stores import FAST
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import event
+from tests.support.logs.tape_log import TapeLog
+from tests.support.models.memory_state import MemoryState
+from tests.support.models.quota_counts import counted, recounted
+from tests.support.processes.machine_speed import slowness
+from tests.support.sites.temporary_stores import FAST
 from vacancy.clients.replay_tool import verify as verify_module
 from vacancy.clients.replay_tool.verify import verify
 from vacancy.clients.runtime.bootstrap import open_store
@@ -43,7 +43,7 @@ from vacancy.resources.state.tables import (
     split_key,
 )
 from vacancy.resources.state.transaction import Changes
-from vacancy.streams.embedded_worker import EmbeddedWorker
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 RECORDS = int(os.environ.get("VACANCY_FUZZ_RECORDS", "3000"))
 SIZE = 2000 if "VACANCY_FUZZ_RECORDS" in os.environ else 1000

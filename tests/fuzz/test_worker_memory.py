@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from tests.live.site import WorkerCommand, until
-from tests.support.events_json import event, provider, reported
+from tests.support.logs.events_json import event, provider, reported
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.projections.store.rocksdb import WRITE_BUFFER_BYTES
 from vacancy.resources.model.limits import LIMITS_3
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
+from vacancy.streams.clocks.uptime import uptime_mark
 from vacancy.streams.sqlite.schema import add_entries
-from vacancy.streams.uptime import uptime_mark
 
 (CELL,) = covering_cells(1)
 SIZE = LIMITS_3.record_bytes

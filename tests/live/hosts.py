@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.journal import journal_of
-from evaluation.soak import Process, SoakProcess, Worker
-from evaluation.soak_processes import SoakSite, publish, schedule
-from evaluation.soak_report import judge_state
+from evaluation.soak.command import Process, SoakProcess, Worker
+from evaluation.soak.journal import journal_of
+from evaluation.soak.processes import SoakSite, publish, schedule
+from evaluation.soak.report import judge_state
 from tests.live.site import WAIT_S, until, wait_for
 from vacancy.streams.log import Log
 

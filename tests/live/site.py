@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from tests.support.events_json import provider, reported
+from tests.support.logs.events_json import provider, reported
 from vacancy.clients.replay_tool.replay import Digest, digest, replay
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log, worker_parts
 from vacancy.projections.reader.store_reader import StoreReader

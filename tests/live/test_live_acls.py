@@ -20,8 +20,9 @@ from kafka.admin import (
     ResourceType,
 )
 
-from tests.cli.command import Ended, Vacancy, node_file
-from tests.support.kafka_server import KafkaCluster
+from tests.cli.command import Vacancy, node_file
+from tests.support.processes.command_process import Ended
+from tests.support.processes.kafka_server import KafkaCluster
 from tests.test_structure import ROOT
 
 pytestmark = pytest.mark.kafka

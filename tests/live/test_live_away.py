@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.command import Vacancy, node_file
 from tests.live.site import WAIT_S, WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
-from tests.support.kafka_server import KafkaCluster, free_ports
+from tests.support.processes.kafka_server import KafkaCluster, free_ports
 from vacancy.clients.inspection.lookup import nodes
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler

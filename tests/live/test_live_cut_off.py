@@ -12,8 +12,8 @@ import pytest
 from tests.cli.command import Vacancy, node_file
 from tests.live.hosts import Host, fleet
 from tests.live.site import WAIT_S, new_topic, until
-from tests.support.events_json import provider, reported
-from tests.support.kafka_server import KafkaCluster
+from tests.support.logs.events_json import provider, reported
+from tests.support.processes.kafka_server import KafkaCluster
 from vacancy.clients.inspection.lookup import nodes
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler
@@ -21,7 +21,7 @@ from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
 from vacancy.streams.log import open_log
 
 pytestmark = pytest.mark.kafka

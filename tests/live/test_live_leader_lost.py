@@ -9,7 +9,7 @@ from kafka import KafkaAdminClient
 
 from tests.live.hosts import fleet
 from tests.live.site import new_topic, until
-from tests.support.kafka_server import KafkaCluster
+from tests.support.processes.kafka_server import KafkaCluster
 from vacancy.streams.kafka.client import call_broker
 from vacancy.streams.kafka.topic import check_topic
 from vacancy.streams.log_url import parse_log_url

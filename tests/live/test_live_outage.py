@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
-from tests.support.kafka_server import KafkaCluster
+from tests.support.processes.kafka_server import KafkaCluster
 from vacancy.resources.model.partitioner import covering_cells
 
 pytestmark = pytest.mark.kafka

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.live.site import FAUST, WorkerCommand, new_topic, report, until, wait_for
-from tests.support.events_json import provider, reported
+from tests.support.logs.events_json import provider, reported
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.printable import printable_lines

@@ -12,9 +12,9 @@ import pytest
 from kafka import KafkaProducer
 
 from tests.live.site import new_topic, rebuilt, report, said, wait_for
-from tests.support.events_json import claim, claims, released
-from tests.support.kafka_server import KafkaCluster
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.logs.events_json import claim, claims, released
+from tests.support.processes.kafka_server import KafkaCluster
+from tests.support.processes.tcp_proxy import TcpProxy
 from vacancy.clients.auditor import AuditReport, audit
 from vacancy.clients.inspection.verdicts import exported_verdicts
 from vacancy.clients.replay_tool.replay import read_all

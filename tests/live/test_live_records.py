@@ -12,7 +12,7 @@ import pytest
 from kafka import KafkaProducer
 
 from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, wait_for
-from tests.support.events_json import provider, reported
+from tests.support.logs.events_json import provider, reported
 from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.runtime.bootstrap import answer_entry, installed_registry, tick_entry
 from vacancy.projections.reader.store_reader import StoreReader
@@ -24,8 +24,8 @@ from vacancy.streams.faust.app import make_app
 from vacancy.streams.faust.worker import run_app
 from vacancy.streams.log import RECORD_BYTES_MAX, Log
 from vacancy.streams.log_url import parse_log_url
-from vacancy.streams.projection_protocol import WorkerParts
 from vacancy.streams.settings import WebAddress
+from vacancy.streams.worker.projection_protocol import WorkerParts
 
 pytestmark = pytest.mark.kafka
 

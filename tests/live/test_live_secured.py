@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from tests.live.site import WorkerCommand, report, said, wait_for, worker_here
-from tests.support.kafka_server import KafkaCluster
+from tests.support.processes.kafka_server import KafkaCluster
 from vacancy.clients.replay_tool.replay import replay
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.resources.model.errors import LogUnavailable, VacancyError

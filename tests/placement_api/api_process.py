@@ -79,8 +79,9 @@ def main(kind: str, config: str | None = None) -> None:
     if kind != "placement":
         from vacancy.placement_api import substitution
 
-        substitution.install(also={"placement.tests.fixtures": "tests.placement_api.database_fixture"})
-        from tests.placement_api import backends, database_fixture
+        substitution.install(also={"placement.tests.fixtures": "tests.placement_api.suites.database_fixture"})
+        from tests.placement_api import backends
+        from tests.placement_api.suites import database_fixture
 
         database_fixture.make_backend.append(backends.MAKERS[kind])
     site: _Site | None = None

@@ -19,14 +19,14 @@ from typing import Any
 
 from tests.placement_api.memory_backend import MemoryBackend
 from vacancy.clients.runtime.bootstrap import open_store, opening_records, tick_entry
-from vacancy.placement_api.backend import Backend
+from vacancy.placement_api.state.backend import Backend
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
 from vacancy.resources.model.record import NewRecord
-from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log, Receipt, create_log
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 ANSWER_S = 90.0
 _TEMPORARY = tempfile.gettempdir()
@@ -53,7 +53,7 @@ MAKERS: Mapping[str, Maker] = {"memory": memory, "sqlite": sqlite, "kafka": kafk
 
 
 def _on_log(url: str) -> tuple[Backend, Callable[[], None]]:
-    from vacancy.placement_api.log_backend import LogBackend
+    from vacancy.placement_api.state.log_backend import LogBackend
 
     log, reader, numbers = site(url)
     backend = LogBackend(log, reader, f"cell{next(numbers)}")

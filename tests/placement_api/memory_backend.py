@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from vacancy.placement_api import names
-from vacancy.placement_api.backend import (
+from vacancy.placement_api.state import names
+from vacancy.placement_api.state.backend import (
     ABSENT,
     Amount,
     Consumer,
@@ -20,7 +20,7 @@ from vacancy.placement_api.backend import (
     Rejection,
     Transaction,
 )
-from vacancy.placement_api.view import View
+from vacancy.placement_api.state.view import View
 
 
 class Refused(Exception):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from vacancy.clients.runtime.folded_log import RecordRefused
-from vacancy.placement_api.backend import BackendUnavailable, InvalidTransaction
-from vacancy.placement_api.log_backend import translate_error
+from vacancy.placement_api.state.backend import BackendUnavailable, InvalidTransaction
+from vacancy.placement_api.state.log_backend import translate_error
 from vacancy.resources.model.errors import (
     Halt,
     LogError,

@@ -21,7 +21,7 @@ def test_all_of_upstreams_requests_are_answered_as_upstream_answers_them(
     environment = dict(os.environ)
     if backend == "kafka":
         environment["VACANCY_TEST_KAFKA"] = request.getfixturevalue("kafka")
-    command = [sys.executable, "-m", "tests.placement_api.run_suite", backend]
+    command = [sys.executable, "-m", "tests.placement_api.suites.run_suite", backend]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     last = done.stdout.splitlines()[-1]
     sys.stdout.write(f"{backend}: {last.replace('passed', 'gabbi')}\n")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.live.site import new_topic
 from tests.placement_api.site import START_S, Site, claim, providers_with
-from tests.support.kafka_server import KafkaCluster
+from tests.support.processes.kafka_server import KafkaCluster
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long]
 """`test_serve.py` has the short form: a log in SQLite that another writer keeps."""

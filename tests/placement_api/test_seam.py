@@ -146,7 +146,7 @@ def test_exactly_the_functions_that_ask_sql_are_replaced(module: str) -> None:
         if any(isinstance(inner, ast.Attribute) and inner.attr == "session" for inner in ast.walk(node))
     }
     assert asks == set(PATCHED[module]), f"{module} asks SQL in other functions than those that are replaced"
-    theirs, mine = signatures(file_of(module)), signatures(OURS / "candidate_queries.py")
+    theirs, mine = signatures(file_of(module)), signatures(OURS / "search/candidate_queries.py")
     assert {name: theirs[name] for name in asks} == {name: mine[name] for name in asks}
 
 
@@ -155,11 +155,11 @@ def test_the_substitution_is_in_force_and_no_sql_is_used() -> None:
         "from vacancy.placement_api import substitution; substitution.install()\n"
         "from placement import db_api, deploy, util\n"
         "from placement.objects import trait, research_context\n"
-        "assert db_api.__name__ == 'vacancy.placement_api.db_api', db_api\n"
+        "assert db_api.__name__ == 'vacancy.placement_api.objects.db_api', db_api\n"
         "assert trait.__name__ == 'vacancy.placement_api.objects.trait', trait\n"
         "from vacancy.placement_api.schema_validation import KeptValidators\n"
         "assert isinstance(util.jsonschema, KeptValidators)\n"
-        "assert research_context.get_sharing_providers.__module__ == 'vacancy.placement_api.candidate_queries'\n"
+        "assert research_context.get_sharing_providers.__module__ == 'vacancy.placement_api.search.candidate_queries'\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -73,7 +73,7 @@ MODULES = ("allocation", "allocation_candidates", "direct", "lib_sync", "verify_
 def test_all_but_the_listed_ones_pass(
     folder: str, modules: tuple[str, ...], cannot: Mapping[str, Mapping[str, str]], count: int
 ) -> None:
-    command = [sys.executable, "-m", "tests.placement_api.run_suite", "sqlite", "--private-names"]
+    command = [sys.executable, "-m", "tests.placement_api.suites.run_suite", "sqlite", "--private-names"]
     names = [f"{FUNCTIONAL}{folder}test_{name}" for name in modules]
     done = subprocess.run([*command, *names], capture_output=True, text=True, check=False)
     failed = set(re.findall(r"^failed: (\S+?): ", done.stdout, re.M))

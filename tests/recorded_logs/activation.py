@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tests.recorded_logs.recording import Recording, recorded
-from tests.support.events_json import event
+from tests.support.logs.events_json import event
 from vacancy.resources.model.record import Record
 
 AGAIN = 10

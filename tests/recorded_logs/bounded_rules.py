@@ -11,11 +11,21 @@ import random
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tests.fuzz.events.rules_events import RulesEvents
 from tests.fuzz.limit_scenes import SCENES, Scene
-from tests.fuzz.rules_events import RulesEvents
 from tests.recorded_logs.recording import Recording, recorded
-from tests.support.events_json import LOG, START_MS, Tape, claim, claims, event, opened, provider, reported
-from tests.support.ports_class import Ports
+from tests.support.classes.ports_class import Ports
+from tests.support.logs.events_json import (
+    LOG,
+    START_MS,
+    Tape,
+    claim,
+    claims,
+    event,
+    opened,
+    provider,
+    reported,
+)
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import Record
 

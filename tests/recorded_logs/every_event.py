@@ -19,7 +19,8 @@ from tests.recorded_logs.folding import DeadLetter
 from tests.recorded_logs.hardware import hardware
 from tests.recorded_logs.recording import Recording, recorded
 from tests.resources.fold.scenario import Scenario
-from tests.support.events_json import (
+from tests.support.classes.ports_class import Ports
+from tests.support.logs.events_json import (
     LOG,
     START_MS,
     Tape,
@@ -31,9 +32,8 @@ from tests.support.events_json import (
     released,
     reported,
 )
-from tests.support.ports_class import Ports
-from tests.support.random_events import RandomEvents
-from vacancy.resources.classes.numa_cell import CPUS_MAX
+from tests.support.random_logs.random_events import RandomEvents
+from vacancy.resources.classes.numa.numa_cell import CPUS_MAX
 from vacancy.resources.model.limits import LIMITS_1
 from vacancy.resources.model.names import AMOUNT_MAX
 from vacancy.resources.model.partitioner import covering_cells, partition_for

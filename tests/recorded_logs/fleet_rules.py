@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Final
 
-from tests.fuzz.version_4_events import Version4Events
+from tests.fuzz.events.version_4_events import Version4Events
 from tests.recorded_logs.every_event import SCENARIOS, Chapter, name_in
 from tests.recorded_logs.recording import Recording
 from tests.recorded_logs.tapes import append, play, ports_tape, recording_of
-from tests.support.events_json import START_MS, event, rules_in_steps
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY, Ports
-from tests.support.random_events import RandomEvents
+from tests.support.classes.ports_class import REGISTRY, Ports
+from tests.support.logs.events_json import START_MS, event, rules_in_steps
+from tests.support.models.memory_state import MemoryState
+from tests.support.random_logs.random_events import RandomEvents
 from vacancy.resources.fold.claims.quota_ledgers import PARENTS_ID, quota_limit_id
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.events import QuotaScope

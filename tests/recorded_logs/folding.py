@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from tests.recorded_logs.recording import Recording
-from tests.support.memory_state import MemoryState
+from tests.support.models.memory_state import MemoryState
 from vacancy.clients.replay_tool.replay import Digest
 from vacancy.projections.store.digest import as_scan, partition_digest, store_digest
 from vacancy.resources.fold.fold import fold

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any, Final
 
-from tests.support.events_json import Tape, claim, claims, event, released, reported
+from tests.support.logs.events_json import Tape, claim, claims, event, released, reported
 from tests.support.random_fleets.devices import device_ask, devices
 from tests.support.random_fleets.numa import numa_ask, numa_cell
 from vacancy.resources.model.partitioner import covering_cells

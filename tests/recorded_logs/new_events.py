@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from tests.recorded_logs.every_event import name_in
 from tests.recorded_logs.recording import Recording
 from tests.recorded_logs.tapes import append, play, ports_tape, recording_of
-from tests.support.events_json import Tape, rules_in_steps
-from tests.support.ports_class import Ports
-from tests.support.random_events import RandomEvents
+from tests.support.classes.ports_class import Ports
+from tests.support.logs.events_json import Tape, rules_in_steps
+from tests.support.random_logs.random_events import RandomEvents
 from vacancy.resources.model.partitioner import covering_cells
 
 NewEvents = Callable[[random.Random, Tape, str], Iterator[tuple[str, bytes]]]

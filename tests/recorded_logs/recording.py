@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.ports_class import Ports
+from tests.support.classes.ports_class import Ports
 from vacancy.clients.replay_tool.replay import Digest
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.record import NewRecord, Record

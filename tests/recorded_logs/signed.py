@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.fuzz.version_7_events import Version7Events
+from tests.fuzz.events.version_7_events import Version7Events
 from tests.recorded_logs.new_events import log_with_new_events
 from tests.recorded_logs.recording import Recording
-from tests.support.events_json import LOG
+from tests.support.logs.events_json import LOG
 
 NAME: Final = "version_7"
 RAISED: Final = "raised_to_7"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.fuzz.version_5_events import Version5Events
+from tests.fuzz.events.version_5_events import Version5Events
 from tests.recorded_logs.new_events import log_with_new_events
 from tests.recorded_logs.recording import Recording
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from tests.recorded_logs.recording import Recording, recorded
-from tests.support.events_json import LOG, Tape, event, opened
-from tests.support.ports_class import Ports
+from tests.support.classes.ports_class import Ports
+from tests.support.logs.events_json import LOG, Tape, event, opened
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import Record
 

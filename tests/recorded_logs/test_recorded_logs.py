@@ -31,15 +31,15 @@ from tests.recorded_logs.recording import (
     restore,
     verdicts_of,
 )
-from tests.support.memory_state import MemoryState
-from tests.support.temporary_stores import FAST
+from tests.support.models.memory_state import MemoryState
+from tests.support.sites.temporary_stores import FAST
 from vacancy.clients.replay_tool.replay import digest, read_all, replay, store_digests
 from vacancy.clients.runtime.bootstrap import open_store
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
-from vacancy.resources.model.canonical_bytes import read_spec
+from vacancy.resources.model.encoding.canonical_bytes import read_spec
 from vacancy.resources.state.tables import REQUESTS
-from vacancy.streams.embedded_worker import EmbeddedWorker
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 NAMES = (
     "demo",

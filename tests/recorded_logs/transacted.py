@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.fuzz.version_6_events import Version6Events
+from tests.fuzz.events.version_6_events import Version6Events
 from tests.recorded_logs.new_events import log_with_new_events
 from tests.recorded_logs.recording import Recording
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.support.events_json import Tape, event, released
+from tests.support.logs.events_json import Tape, event, released
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import CellMoveRow

@@ -21,20 +21,20 @@ from typing import Any
 import numpy as np
 
 from tests.simulator.cell_moves import DEADLINE_MS, HOLD_MS, CellMoves, begun
-from tests.support.allocation_model import (
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import LOG, Tape, claim, claims, event, released, rules_in_steps
+from tests.support.logs.signing import SignedTape
+from tests.support.models.allocation_model import (
     AllocationModel,
     class_rows,
     rows_of,
     used_by_allocations,
     used_by_rows,
 )
-from tests.support.events_json import LOG, Tape, claim, claims, event, released, rules_in_steps
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
+from tests.support.models.memory_state import MemoryState
+from tests.support.models.quota_counts import counted, recounted
 from tests.support.queries import find
-from tests.support.quota_counts import counted, recounted
-from tests.support.random_events import TRAITS, RandomEvents
-from tests.support.signing import SignedTape
+from tests.support.random_logs.random_events import TRAITS, RandomEvents
 from vacancy.clients.auditor import audit
 from vacancy.projections.query.affinity.engine import memberships_of
 from vacancy.projections.query.model import Candidate

@@ -14,8 +14,8 @@ import pytest
 
 from tests.projections.view.test_fleet import told
 from tests.simulator.simulation import NEWEST, Simulation, verify
-from tests.support.ports_class import REGISTRY
-from tests.support.temporary_stores import FAST
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.sites.temporary_stores import FAST
 from vacancy.projections.reader.store_reader import StoreReader
 
 STEPS = 250

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.ports_class import REGISTRY
-from vacancy.clients.request_language.cel_compiler import compile_condition
+from tests.support.classes.ports_class import REGISTRY
+from vacancy.clients.request_language.expressions.cel_compiler import compile_condition
 from vacancy.projections.diagnostics import summary
 from vacancy.projections.diagnostics.constraints import RequestConstraints
 from vacancy.projections.diagnostics.summary import Explanation

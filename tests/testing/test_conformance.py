@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 from hypothesis import settings
 
-from tests.support.class_strategies import STRATEGIES, subject
+from tests.support.classes.class_strategies import STRATEGIES, subject
 from vacancy.testing import PROPERTIES, check
 
 EXAMPLES: Final = settings(max_examples=settings().max_examples // 2)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import Phase, settings
 from msgspec.structs import replace
 
-from tests.support.class_strategies import REGISTRY, subject
-from vacancy.resources.classes.device_class import DeviceClass
-from vacancy.resources.classes.devices import Devices
-from vacancy.resources.classes.gpu_share import GpuShare
-from vacancy.resources.classes.numa_cell import NumaCell
+from tests.support.classes.class_strategies import REGISTRY, subject
+from vacancy.resources.classes.devices.device_class import DeviceClass
+from vacancy.resources.classes.devices.gpu_share import GpuShare
+from vacancy.resources.classes.devices.whole_devices import Devices
+from vacancy.resources.classes.numa.numa_cell import NumaCell
 from vacancy.resources.classes.quantity import Quantity
 from vacancy.resources.classes.resource_class import EXCLUDED, Exactness, Granted, ResourceClass, Shortfall
 from vacancy.testing import check

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.ui_site import HOSTILE, NEVER_S, NODE, Fleet, served
+from tests.support.sites.ui_site import HOSTILE, NEVER_S, NODE, Fleet, served
 
 
 @pytest.fixture(scope="module")

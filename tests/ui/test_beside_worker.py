@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 
 from tests.live.site import WorkerCommand, until
-from tests.support.snapshot_site import snapshot_site
+from tests.support.sites.snapshot_site import snapshot_site
 from tests.ui.test_views import get, get_json
-from vacancy.streams.page_server import PageServer
+from vacancy.streams.pages.page_server import PageServer
 from vacancy.streams.settings import WebAddress
 
 

@@ -13,11 +13,11 @@ from queue import SimpleQueue
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.support.ui_site import NEVER_S, NODE, Fleet, served
+from tests.support.sites.ui_site import NEVER_S, NODE, Fleet, served
 from tests.ui.browser import SHIFT_MAX, Visitor, chromium
 from vacancy.clients.runtime.worker_process import run_worker
 from vacancy.resources.model.errors import StoreError
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
 from vacancy.ui.tables import Tables
 
 VIEWS = {

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, start_http_server
 
-from tests.support.ui_site import Fleet, served
+from tests.support.sites.ui_site import Fleet, served
 from tests.ui.test_views import WAIT_S, get, get_json
 from vacancy.clients.metrics.scheduler_metrics import SchedulerMetrics
+from vacancy.ui.http.rendering import latency_text
 from vacancy.ui.latency import quantile
 from vacancy.ui.pages.status import plot
-from vacancy.ui.rendering import latency_text
 
 INF = math.inf
 

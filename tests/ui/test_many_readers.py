@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.ui_site import NODE, Fleet, served
+from tests.support.sites.ui_site import NODE, Fleet, served
 from tests.ui.test_views import WAIT_S, columns, get, get_json
 from vacancy.clients.past.historical_store import HistoricalStore, Progress
 from vacancy.resources.model.errors import StoreError
 from vacancy.ui.command_line import command_line
-from vacancy.ui.live import SUBSCRIBERS_MAX
+from vacancy.ui.http.live import SUBSCRIBERS_MAX
+from vacancy.ui.http.server import names_of_host
 from vacancy.ui.past import BeingMade, Busy, PastTables
-from vacancy.ui.server import names_of_host
 from vacancy.ui.tables import Tables
 
 
@@ -62,7 +62,7 @@ def test_nothing_that_changes_after_the_nodes_were_fetched_is_missed(fleet: Flee
 
 def test_the_number_of_browsers_is_limited(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SUBSCRIBERS_MAX == 256
-    monkeypatch.setattr("vacancy.ui.live.SUBSCRIBERS_MAX", 2)
+    monkeypatch.setattr("vacancy.ui.http.live.SUBSCRIBERS_MAX", 2)
     began = time.monotonic()
     with served(fleet) as address:
 

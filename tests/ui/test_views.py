@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.ui_site import NEVER_S, NODE, Fleet, served
+from tests.support.sites.ui_site import NEVER_S, NODE, Fleet, served
 from vacancy.clients.inspection.lookup import show_provider
 from vacancy.clients.past.points import point_text
 from vacancy.projections.reader.store_reader import StoreReader

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from tests.cli.command import SHELL, Ended
-from tests.support.site_environment import make_environment, outside
+from tests.support.packaging.site_environment import make_environment, outside
+from tests.support.processes.command_process import CommandProcess, Ended
 
 HERE: Final = Path(__file__).parent
 WAIT_S: Final = 90.0
@@ -27,14 +27,7 @@ class Build:
 
     def __init__(self, python: Path, home: Path) -> None:
         self.python, self.home = python, home
-        self._shell = subprocess.Popen(
-            [python, "-c", SHELL],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=home,
-            env=outside(home),
-        )
+        self._commands = CommandProcess(python, home, outside(home))
 
     def __enter__(self) -> Build:
         return self
@@ -42,16 +35,11 @@ class Build:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._shell.terminate()
-        self._shell.communicate(timeout=WAIT_S)
+        self._commands.close()
 
     def run(self, *words: str) -> Ended:
         """Run a command line of `vacancy`. All run in one process: to load the libraries takes longer than most commands."""
-        assert self._shell.stdin is not None
-        assert self._shell.stdout is not None
-        self._shell.stdin.write(json.dumps(words) + "\n")
-        self._shell.stdin.flush()
-        return Ended(*json.loads(self._shell.stdout.readline()))
+        return self._commands.run(*words)
 
     def json(self, *words: str) -> Any:
         """The answer of a command line that must end with 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.support.memory_state import MemoryState
+from tests.support.models.memory_state import MemoryState
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.projections.store.digest import as_scan, partition_digest, store_digest
 from vacancy.resources.fold.fold import fold

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.events_json import provider, reported
+from tests.support.logs.events_json import provider, reported
 from tests.upgrades.builds import HERE, unpack
 from tests.upgrades.refold import refolded
 from vacancy.clients.replay_tool.replay import digest, replay

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from vacancy.resources.model.errors import UsageError
-from vacancy.ui.fleet import GROUPS_SHOWN, MEASURES, Fleet, as_bytes, as_json, fleet, group_names
 from vacancy.ui.health import Health
+from vacancy.ui.heat_map.fleet import GROUPS_SHOWN, MEASURES, Fleet, as_bytes, as_json, fleet, group_names
 from vacancy.ui.pages.page import Ask, Page
 from vacancy.ui.site import Site
 from vacancy.ui.tables import Tables

@@ -16,8 +16,8 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import StoreError, UsageError
 from vacancy.streams.log import Log
 from vacancy.ui.boxes import pictures
-from vacancy.ui.fleet import present_ms
 from vacancy.ui.health import Health
+from vacancy.ui.heat_map.fleet import present_ms
 from vacancy.ui.pages.page import Ask, Page
 from vacancy.ui.site import Site
 from vacancy.ui.tables import Tables

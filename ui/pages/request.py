@@ -13,8 +13,8 @@ from vacancy.projections.diagnostics.summary import Explanation
 from vacancy.projections.query.model import Candidate
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
-from vacancy.ui.fleet import class_name
 from vacancy.ui.health import Health
+from vacancy.ui.heat_map.fleet import class_name
 from vacancy.ui.pages.page import Ask, Page
 from vacancy.ui.site import Site
 from vacancy.ui.tables import Tables

@@ -21,19 +21,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from vacancy.clients.publisher.host.attributes import read_attributes
-from vacancy.clients.publisher.host.cgroup import CgroupLimits, read_cgroup
-from vacancy.clients.publisher.host.cpu import Cpu, read_cpu
-from vacancy.clients.publisher.host.device_health import (
+from vacancy.clients.publisher.host.devices.device_health import (
     DeviceHealth,
     read_health,
     read_monitor,
     with_unhealthy,
 )
-from vacancy.clients.publisher.host.device_rules import NO_RULES, DeviceRules
+from vacancy.clients.publisher.host.devices.device_rules import NO_RULES, DeviceRules
+from vacancy.clients.publisher.host.devices.mig import MigGpu, MigGpus, find_program, mig_inventory, read_mig
+from vacancy.clients.publisher.host.devices.pci import PciDevice, device_inventory, read_devices
 from vacancy.clients.publisher.host.disk import read_disk_gib
 from vacancy.clients.publisher.host.files import format_cpu_list
 from vacancy.clients.publisher.host.inventory import Inventories, offer
-from vacancy.clients.publisher.host.memory import (
+from vacancy.clients.publisher.host.memory.memory import (
     HugepagePool,
     HugepageReservation,
     Hugepages,
@@ -44,16 +44,16 @@ from vacancy.clients.publisher.host.memory import (
     read_hugepages,
     read_memory_kib,
 )
-from vacancy.clients.publisher.host.mig import MigGpu, MigGpus, find_program, mig_inventory, read_mig
-from vacancy.clients.publisher.host.numa import HostNumaCell, HostNumaCells, read_cells, without_pages
-from vacancy.clients.publisher.host.numa_inventory import (
+from vacancy.clients.publisher.host.memory.numa import HostNumaCell, HostNumaCells, read_cells, without_pages
+from vacancy.clients.publisher.host.memory.numa_inventory import (
     CellInventory,
     NumaMode,
     cell_inventory,
     memory_after_reserve,
     node_share_mib,
 )
-from vacancy.clients.publisher.host.pci import PciDevice, device_inventory, read_devices
+from vacancy.clients.publisher.host.processors.cgroup import CgroupLimits, read_cgroup
+from vacancy.clients.publisher.host.processors.cpu import Cpu, read_cpu
 from vacancy.clients.publisher.host.remarks import NOT_OFFERED, Remark, cpus_remark
 from vacancy.resources.classes.quantity import RATIO_MILLI_MAX
 from vacancy.resources.model.core_types import CORE_TYPE, CORE_TYPE_TRAITS, CoreType

@@ -24,8 +24,8 @@ from vacancy.clients.scheduler.store_query import AnyRequest, StoreQuery
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.model import Candidate
 from vacancy.resources.model import events
+from vacancy.resources.model.encoding.event_encoding import encode_claims
 from vacancy.resources.model.errors import ClaimLost, NoValidHost, OutcomeUnknown, UsageError, VacancyError
-from vacancy.resources.model.event_encoding import encode_claims
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.rows import AllocationRow, CellMoveRow

@@ -21,7 +21,7 @@ from vacancy.projections.query.engine import find
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.query.order import Order
 from vacancy.projections.view.reserved_view import ReservedView
-from vacancy.streams.log_clock import LogClock
+from vacancy.streams.clocks.log_clock import LogClock
 
 _DEADLINE_MS: Final = 60_000
 

@@ -19,8 +19,8 @@ from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.projections.query.conditions.filter import Filter
 from vacancy.projections.query.engine import find
-from vacancy.projections.query.filter import Filter
 from vacancy.projections.query.model import Candidate, ServedGroup
 from vacancy.projections.query.order import Order
 from vacancy.projections.reader.store_reader import StoreReader

@@ -257,7 +257,7 @@ def fleet_records(fleet: Fleet, partitions: int) -> Iterator[NewRecord]:
 
 def filler_records(fleet: Fleet, used_share: float, partitions: int, deadline_ms: int) -> Iterator[NewRecord]:
     """Claims for what the nodes have before the tests, 64 a record."""
-    from vacancy.resources.model.event_encoding import AllocationWire, ClaimWire, encode_claims
+    from vacancy.resources.model.encoding.event_encoding import AllocationWire, ClaimWire, encode_claims
 
     ready: dict[str, list[ClaimWire]] = {}
     count = 0

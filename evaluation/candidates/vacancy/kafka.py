@@ -10,7 +10,7 @@ from typing import Final
 from evaluation.candidates.candidate import About, CutOff, Setting
 from evaluation.candidates.processes import pause, resume
 from evaluation.candidates.vacancy.store import REVIEW, SETTINGS, VacancyStore
-from tests.support.kafka_server import VERSION, KafkaCluster, KafkaNotStarted
+from tests.support.processes.kafka_server import VERSION, KafkaCluster, KafkaNotStarted
 from vacancy.resources.model.errors import VacancyError
 
 _FLUSHED: Final = {"log.flush.interval.messages": "1"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from evaluation.candidates.candidate import Json, NotOffered, Request
 from evaluation.candidates.myriad_fleet import APART, SPREAD, Host, MyriadFleet
-from vacancy.clients.request_language.weigher_syntax import weighed
+from vacancy.clients.request_language.expressions.weigher_syntax import weighed
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.order_names import order_named
 from vacancy.projections.query.order import Order
@@ -22,7 +22,7 @@ from vacancy.resources.model.request import RequestGroup, RequestSpecV2
 from vacancy.resources.model.server_group import ServerGroupMembershipV2
 
 if TYPE_CHECKING:
-    from vacancy.resources.model.event_encoding import ClaimWire
+    from vacancy.resources.model.encoding.event_encoding import ClaimWire
 
 CELL: Final = "auto-0"
 _INCARNATION: Final = f"{171:016x}"
@@ -106,7 +106,7 @@ def _network(name: str) -> str:
 
 
 def _claims(fleet: MyriadFleet, deadline_ms: int) -> Iterator[NewRecord]:
-    from vacancy.resources.model.event_encoding import (
+    from vacancy.resources.model.encoding.event_encoding import (
         AllocationWire,
         ClaimWire,
         MembershipWire,

@@ -20,7 +20,7 @@ from vacancy.resources.fold.claims.server_groups import add_member, check_member
 from vacancy.resources.fold.nodes.nodes import HOLD
 from vacancy.resources.fold.nodes.withdrawals import leave_tree
 from vacancy.resources.fold.record_limits import check_claims, parts_weight
-from vacancy.resources.model.canonical_bytes import has_fingerprint
+from vacancy.resources.model.encoding.canonical_bytes import has_fingerprint
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (
     Claim,

@@ -27,7 +27,7 @@ from vacancy.resources.fold.claims.judge import (
     no_more_than_held,
 )
 from vacancy.resources.fold.claims.quotas import change_account
-from vacancy.resources.model.canonical_bytes import ask_bytes
+from vacancy.resources.model.encoding.canonical_bytes import ask_bytes
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (
     Allocation,

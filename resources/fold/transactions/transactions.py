@@ -28,7 +28,7 @@ from vacancy.resources.fold.transactions.providers import (
     set_inventories,
 )
 from vacancy.resources.fold.transactions.refusal import Refused, invalid
-from vacancy.resources.model.canonical_bytes import transaction_fingerprint
+from vacancy.resources.model.encoding.canonical_bytes import transaction_fingerprint
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.transactions import TransactionData
 from vacancy.resources.state.rows import AllocationPart, VerdictRow, granted_by_name

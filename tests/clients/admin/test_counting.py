@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.admin.counting import Counted, count_earlier
 from vacancy.clients.admin.rules import RaiseOptions, activate_rules
 from vacancy.clients.inspection.uncounted import uncounted

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log
+from tests.support.logs.followed_log import FollowedLog, followed_log
 from vacancy.clients.admin import operator
 from vacancy.clients.admin.operator import CurrentSettings, SettingsChangedByOthers, set_operator_settings
 from vacancy.clients.admin.rules import RaiseOptions, activate_classes

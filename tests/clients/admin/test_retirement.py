@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log
+from tests.support.logs.followed_log import FollowedLog, followed_log
 from vacancy.clients.admin.retirement import StillHeld, held_text, retire
 from vacancy.clients.inspection.lookup import NotFound, show_consumer, show_provider
 from vacancy.clients.scheduler.placement import PlacementRequest

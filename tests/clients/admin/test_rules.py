@@ -13,8 +13,8 @@ from socket import gethostname
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
-from tests.support.rules_versions import LATER_BUILD, LATER_VERSION
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.rules_versions import LATER_BUILD, LATER_VERSION
 from vacancy.clients.admin.rules import (
     RaiseOptions,
     RulesInForce,
@@ -36,7 +36,7 @@ from vacancy.resources.model.errors import Halt, OutcomeUnknown, UsageError, Vac
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.model.request import RequestGroup, RequestSpec
-from vacancy.streams.embedded_worker import EmbeddedWorker
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 2}),))
 

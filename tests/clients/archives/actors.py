@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from multiprocessing.connection import Connection
 
-from tests.support.snapshot_site import REGISTRY
+from tests.support.sites.snapshot_site import REGISTRY
 from vacancy.clients.archives.export import export_log
 from vacancy.clients.archives.importing import import_log
 from vacancy.clients.archives.trim import plan_trim

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.snapshot_site import REGISTRY, SnapshotSite, snapshot_site
+from tests.support.sites.snapshot_site import REGISTRY, SnapshotSite, snapshot_site
 from vacancy.clients.archives.export import Exported, export_log
 from vacancy.clients.archives.trim import TrimPlan, plan_trim
 from vacancy.projections.snapshots.creation import create_snapshot

@@ -15,8 +15,8 @@ import pytest
 from tests.clients.archives import actors
 from tests.clients.archives.conftest import ArchivedSite
 from tests.streams.archive.test_archive import records_of
-from tests.support.killed_process import killed_within, seconds_of
-from tests.support.snapshot_site import REGISTRY, SnapshotSite
+from tests.support.processes.killed_process import killed_within, seconds_of
+from tests.support.sites.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.archives.importing import import_log
 from vacancy.clients.archives.trim import prepare_trim, trim
 from vacancy.clients.replay_tool.replay import replay

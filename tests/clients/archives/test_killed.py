@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.clients.archives import actors
 from tests.clients.archives.conftest import ArchivedSite
 from tests.streams.archive.test_archive import records_of
-from tests.support.killed_process import killed_within, seconds_of
+from tests.support.processes.killed_process import killed_within, seconds_of
 from vacancy.clients.archives.importing import import_log
 from vacancy.clients.archives.trim import prepare_trim, trim
 from vacancy.resources.model.errors import LogError

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from tests.clients.archives.conftest import ArchivedSite
 from tests.streams.archive.test_archive import records_of
-from tests.support.damaged_files import flip
-from tests.support.snapshot_site import REGISTRY, SnapshotSite
+from tests.support.sites.damaged_files import flip
+from tests.support.sites.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.archives.importing import import_log
 from vacancy.clients.archives.trim import prepare_trim, trim
 from vacancy.clients.publisher.known_rules import KnownRules

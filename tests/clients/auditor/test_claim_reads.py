@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.expensive_case import CELL, Case
-from tests.fuzz.expensive_records import ancestors, granted_by_name, many_groups
-from tests.fuzz.expensive_version_4 import given_back_ports, moved_members, moved_parts
-from tests.support.events_json import START_MS, opened
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
-from tests.support.tape_log import TapeLog
+from tests.fuzz.expensive.expensive_case import CELL, Case
+from tests.fuzz.expensive.expensive_records import ancestors, granted_by_name, many_groups
+from tests.fuzz.expensive.expensive_version_4 import given_back_ports, moved_members, moved_parts
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import START_MS, opened
+from tests.support.logs.tape_log import TapeLog
+from tests.support.models.memory_state import MemoryState
 from vacancy.clients.auditor.not_judged import READS
 from vacancy.clients.replay_tool.verify import verify
 from vacancy.clients.runtime.bootstrap import open_store
@@ -20,7 +20,7 @@ from vacancy.resources.fold.fold import fold
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.tables import VERDICTS
-from vacancy.streams.embedded_worker import EmbeddedWorker
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 CASES = {
     "devices": granted_by_name(0, 1, 300, 64, 0),

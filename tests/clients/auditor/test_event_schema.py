@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_json import Tape, claims, event
-from tests.support.strategies import logs
+from tests.support.logs.events_json import Tape, claims, event
+from tests.support.random_logs.strategies import logs
 from vacancy.clients.auditor.event_schema import mentions, read
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import parse

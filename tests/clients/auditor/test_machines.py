@@ -8,8 +8,17 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_json import START_MS, claim, claims, event, opened, provider, released, reported
-from tests.support.memory_state import MemoryState
+from tests.support.logs.events_json import (
+    START_MS,
+    claim,
+    claims,
+    event,
+    opened,
+    provider,
+    released,
+    reported,
+)
+from tests.support.models.memory_state import MemoryState
 from vacancy.clients.auditor.claims.claim_rules import enter, objections
 from vacancy.clients.auditor.ledger import Ledger
 from vacancy.resources.classes.registry import Registry

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.snapshot_site import PARTITIONS, REGISTRY, SnapshotSite, snapshot_site
+from tests.support.sites.snapshot_site import PARTITIONS, REGISTRY, SnapshotSite, snapshot_site
 from vacancy.clients.doctor.check import Check, CheckState
 from vacancy.clients.doctor.doctor import examine
 from vacancy.clients.runtime.bootstrap import new_log

@@ -1,5 +1,5 @@
 """Tests here share a log, snapshots and a cache of stores of the past."""
 
-from tests.support.past_site import cache, site, storage
+from tests.support.sites.past_site import cache, site, storage
 
 __all__ = ["cache", "site", "storage"]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.snapshot_site import PARTITIONS, REGISTRY, SnapshotSite
-from tests.support.tape_log import TapeLog
+from tests.support.logs.tape_log import TapeLog
+from tests.support.sites.snapshot_site import PARTITIONS, REGISTRY, SnapshotSite
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.history.bisect import RecordOrder, SameAnswer, bisect
 from vacancy.clients.past.historical_store import HistoricalStores

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.events_json import START_MS, Tape, claim, claims, event, provider, released, reported
-from tests.support.ports_class import REGISTRY
-from tests.support.random_events import RandomEvents
-from tests.support.tape_log import TapeLog
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import START_MS, Tape, claim, claims, event, provider, released, reported
+from tests.support.logs.tape_log import TapeLog
+from tests.support.random_logs.random_events import RandomEvents
 from vacancy.clients.history.differences import Differences, Total, differences, joined
 from vacancy.clients.replay_tool.replay import replay
 from vacancy.projections.reader.store_reader import StoreReader

@@ -14,11 +14,11 @@ import pytest
 
 from tests.fuzz.fuzzed_log import FuzzedLog
 from tests.recorded_logs.recording import Recording, read_recording
-from tests.support.events_json import START_MS, Tape, claim, claims, event, provider, released, reported
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
-from tests.support.random_events import RandomEvents
-from tests.support.tape_log import TapeLog
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import START_MS, Tape, claim, claims, event, provider, released, reported
+from tests.support.logs.tape_log import TapeLog
+from tests.support.models.memory_state import MemoryState
+from tests.support.random_logs.random_events import RandomEvents
 from vacancy.clients.history.history import History, history
 from vacancy.clients.history.record_view import json_object, names_of
 from vacancy.clients.inspection.lookup import NotFound

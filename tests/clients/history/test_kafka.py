@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.history.test_bisect import has_room, report_large
-from tests.support.snapshot_site import REGISTRY, SnapshotSite
+from tests.support.sites.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.history.bisect import bisect
 from vacancy.clients.history.past_queries import PastQueries
 from vacancy.clients.past.historical_store import HistoricalStores, Processes

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.recorded_logs.recording import read_recording
-from tests.support.events_json import Tape, claim, claims, event, provider, released, reported
-from tests.support.node_logs import memory_log
-from tests.support.tape_log import TapeLog
+from tests.support.logs.events_json import Tape, claim, claims, event, provider, released, reported
+from tests.support.logs.node_logs import memory_log
+from tests.support.logs.tape_log import TapeLog
 from vacancy.clients.history.log_reading import (
     RecordFilter,
     TimedRecord,

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.support.snapshot_site import SnapshotSite
+from tests.support.sites.snapshot_site import SnapshotSite
 from vacancy.clients import PastQueries, StoreQuery
 from vacancy.resources.model.errors import OutcomeUnknown, UsageError
 from vacancy.streams.settings import Settings, load_settings

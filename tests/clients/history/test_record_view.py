@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz.fuzzed_log import FuzzedLog
 from tests.recorded_logs.recording import read_recording
-from tests.support.events_json import claim, claims, event, provider, reported
+from tests.support.logs.events_json import claim, claims, event, provider, reported
 from vacancy.clients.history.record_view import (
     Names,
     content_lines,

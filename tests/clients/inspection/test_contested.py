@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.events_json import event, provider, reported
+from tests.support.logs.events_json import event, provider, reported
 from vacancy.clients.inspection import lookup
 from vacancy.clients.inspection.contested import own_node_warning
 from vacancy.clients.inspection.status import status

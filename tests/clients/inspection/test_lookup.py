@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.admin import operator
 from vacancy.clients.inspection import lookup
 from vacancy.clients.inspection.status import dead_letters, status
@@ -21,7 +21,7 @@ from vacancy.resources.model.errors import NoValidHost, StoreError, UsageError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.memory_log import MemoryLog
 

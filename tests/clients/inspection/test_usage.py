@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.support.followed_log import followed_log, wait_for
+from tests.support.logs.followed_log import followed_log, wait_for
 from vacancy.clients.inspection.lookup import show_provider
 from vacancy.clients.inspection.usage import usage
 from vacancy.clients.scheduler.placement import PlacementRequest

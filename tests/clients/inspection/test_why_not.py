@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.admin import operator
 from vacancy.clients.inspection.provenance import EventLookup, place_text, taking_text
 from vacancy.clients.inspection.why_not import Lack, why_not
@@ -25,8 +25,8 @@ from vacancy.resources.model.errors import ClaimLost, ConsumerExists, NoValidHos
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
-from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log, open_log
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 
 @pytest.fixture

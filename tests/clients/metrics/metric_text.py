@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from vacancy.streams.metric_definition import MetricDefinition
+from vacancy.streams.pages.metric_definition import MetricDefinition
 
 Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 """(name, labels) -> value."""

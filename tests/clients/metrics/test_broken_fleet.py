@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.cli.command import STARTED_S
 from tests.clients.metrics.metric_text import Samples, samples, text_of, value
-from tests.support.snapshot_site import REGISTRY, SnapshotSite, snapshot_site
+from tests.support.sites.snapshot_site import REGISTRY, SnapshotSite, snapshot_site
 from tests.test_monitoring import FOLDER, RULES, needs_promtool, promtool
 from vacancy.clients.metrics.fleet_metrics import FleetMetrics
 from vacancy.clients.metrics.publisher_metrics import PublisherMetrics

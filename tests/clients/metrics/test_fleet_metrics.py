@@ -12,8 +12,8 @@ import pytest
 
 from tests.cli.command import Vacancy, node_file
 from tests.clients.metrics.metric_text import Samples, check_defined, samples, text_of, value
-from tests.support.followed_log import FollowedLog, followed_log
-from tests.support.snapshot_site import REGISTRY, snapshot_site
+from tests.support.logs.followed_log import FollowedLog, followed_log
+from tests.support.sites.snapshot_site import REGISTRY, snapshot_site
 from vacancy.clients.metrics import fleet_metrics
 from vacancy.clients.metrics.fleet_metrics import FLEET_METRICS, ClassSums, FleetMetrics
 from vacancy.projections.reader.store_reader import StoreReader

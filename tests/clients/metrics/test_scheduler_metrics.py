@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.clients.metrics.metric_text import Samples, check_defined, samples, value
-from tests.support.followed_log import FollowedLog, followed_log
+from tests.support.logs.followed_log import FollowedLog, followed_log
 from vacancy.clients.metrics.scheduler_metrics import (
     CLASSES_MAX,
     OTHERS,

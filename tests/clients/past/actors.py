@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.support.snapshot_site import REGISTRY
+from tests.support.sites.snapshot_site import REGISTRY
 from vacancy.clients.past.historical_store import HistoricalStores
 from vacancy.clients.past.store_cache import StoreCache
 from vacancy.clients.replay_tool.replay import digest

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.past import actors
-from tests.support.killed_process import ANSWER_S
-from tests.support.snapshot_site import REGISTRY, SnapshotSite
+from tests.support.processes.killed_process import ANSWER_S
+from tests.support.sites.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.past.historical_store import HistoricalStores, Processes
 from vacancy.clients.past.store_cache import StoreCache
 from vacancy.clients.runtime.child_process import ChildProcess

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.tape_log import TapeLog
+from tests.support.logs.tape_log import TapeLog
 from vacancy.clients.past.points import (
     Beginning,
     Point,

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.events_json import claim, claims, event, provider, reported, rules_in_steps
-from tests.support.node_logs import UnreliableLog
+from tests.support.logs.events_json import claim, claims, event, provider, reported, rules_in_steps
+from tests.support.logs.node_logs import UnreliableLog
 from vacancy.clients.publisher.known_rules import LAST_RECORDS, KnownRules
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher

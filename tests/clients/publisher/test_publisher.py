@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.node_logs import (
+from tests.support.logs.node_logs import (
     ROOT,
     Tables,
     UnreliableLog,

@@ -10,7 +10,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.support.node_logs import ROOT, Tables, as_tree, make_log, node, node_events, numbers
+from tests.support.logs.node_logs import ROOT, Tables, as_tree, make_log, node, node_events, numbers
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher, diff
 from vacancy.resources.model.events import NodeReported

@@ -25,9 +25,9 @@ from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.state.tables import NODES
-from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log, create_log
-from vacancy.streams.state_digests import DigestInterval
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
+from vacancy.streams.worker.state_digests import DigestInterval
 
 REGISTRY = Registry()
 (CELL,) = covering_cells(1)

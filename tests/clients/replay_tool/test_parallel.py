@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.replay_tool.replay_site import REGISTRY, append_reports, log_of_reports
-from tests.support.events_json import provider, reported, rules_in_steps
-from tests.support.ports_class import Ports
+from tests.support.classes.ports_class import Ports
+from tests.support.logs.events_json import provider, reported, rules_in_steps
 from vacancy.clients.replay_tool import replay as module
 from vacancy.clients.replay_tool.parallel import default_processes, replay_processes
 from vacancy.clients.replay_tool.replay import digest, replay

@@ -17,7 +17,7 @@ import pytest
 
 from tests.clients.replay_tool import swap_actor
 from tests.clients.replay_tool.replay_site import REGISTRY, append_reports, log_of_reports
-from tests.support.killed_process import ANSWER_S, killed_within, seconds_of
+from tests.support.processes.killed_process import ANSWER_S, killed_within, seconds_of
 from vacancy.clients.replay_tool.replay import Digest, digest, replay
 from vacancy.clients.replay_tool.swap import swap_store
 from vacancy.clients.runtime.child_process import ChildProcess

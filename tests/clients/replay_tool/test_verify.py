@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import events_json
-from tests.support.events_json import LOG, Tape
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
-from tests.support.ports_class import REGISTRY
-from tests.support.tape_log import TapeLog
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs import events_json
+from tests.support.logs.events_json import LOG, Tape
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.tape_log import TapeLog
 from vacancy.clients.inspection.lookup import NotFound, provider_cell, show_claim
 from vacancy.clients.replay_tool import verify as module
 from vacancy.clients.replay_tool.verify import Verification, verify

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import followed_log
+from tests.support.logs.followed_log import followed_log
 from vacancy.clients.runtime import folded_log
 from vacancy.clients.runtime.bootstrap import new_log
 from vacancy.clients.runtime.folded_log import (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.events_json import LOG, START_MS, opened
+from tests.support.logs.events_json import LOG, START_MS, opened
 from vacancy.clients.runtime.bootstrap import new_log
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.state_digester import DIRECTORY, StateDigester
@@ -26,7 +26,7 @@ from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.log import open_log
-from vacancy.streams.state_digests import DigestInterval
+from vacancy.streams.worker.state_digests import DigestInterval
 
 REGISTRY = Registry()
 (CELL,) = covering_cells(1)

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from tests.support.events_json import rules_in_steps
+from tests.support.logs.events_json import rules_in_steps
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.replay_tool.replay import digest
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log, open_store

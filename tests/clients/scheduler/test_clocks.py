@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.runtime.bootstrap import open_store, opening_records, tick_entry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
@@ -20,9 +20,9 @@ from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import ClaimLost, NoValidHost
 from vacancy.resources.model.record import NewRecord
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.log import SettledReceipt, create_log
-from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.memory_log import MemoryLog
 

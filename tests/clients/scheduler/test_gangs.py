@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.replay_tool.verify import verify
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest

@@ -16,18 +16,18 @@ from msgspec import Raw
 
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.scheduler.log_writer import BACKGROUND_WAIT_S, LogWriter, RequestRecords, claim_batches
-from vacancy.resources.model.errors import LogUnavailable
-from vacancy.resources.model.event_encoding import (
+from vacancy.resources.model.encoding.event_encoding import (
     AllocationWire,
     ClaimWire,
     ClosedRequestWire,
     MembershipWire,
     PredicateWire,
 )
+from vacancy.resources.model.errors import LogUnavailable
 from vacancy.resources.model.partitioner import covering_cells, partition_for
 from vacancy.resources.model.record import NewRecord
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.log import SEND_S, Log, Receipt
-from vacancy.streams.log_clock import LogClock
 
 SPEC = Raw(b'{"groups": []}')
 

@@ -29,7 +29,7 @@ from vacancy.resources.model.errors import NoValidHost
 from vacancy.resources.model.events import ProviderReport
 from vacancy.resources.model.partitioner import cell_for, partition_for
 from vacancy.resources.model.request import RequestGroup, RequestSpec
-from vacancy.streams.embedded_worker import EmbeddedWorker
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
 

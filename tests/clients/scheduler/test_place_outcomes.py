@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import followed_log
+from tests.support.logs.followed_log import followed_log
 from vacancy.clients.runtime.folded_log import RecordRefused
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.resources.model.errors import ConsumerExists

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.runtime.folded_log import RecordRefused
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.quotas import Limit, Quotas

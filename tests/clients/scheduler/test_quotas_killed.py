@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import wait_for
+from tests.support.logs.followed_log import wait_for
 from vacancy.clients.replay_tool.verify import verify
 from vacancy.clients.runtime.bootstrap import open_store, opening_records, tick_entry
 from vacancy.clients.scheduler.quotas import Quotas
@@ -32,8 +32,8 @@ from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.tables import ALLOCATIONS, QUOTA_LIMITS
-from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log, create_log
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 PARTITIONS = 4
 ROUNDS = int(os.environ.get("VACANCY_QUOTA_ROUNDS", "2"))

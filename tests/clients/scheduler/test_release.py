@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.resources.model.limits import LIMITS_3, NAMED_PART_WEIGHT

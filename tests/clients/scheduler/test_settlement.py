@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.events_json import claim, claims
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.events_json import claim, claims
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.clients.scheduler.settlement import OpenClaim, settle

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
 from tests.support.solver.quotas import UNLIMITED, Account, Limits, Scope
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest

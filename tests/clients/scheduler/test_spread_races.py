@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from tests.support.logs.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.demo.race_plan import Arrival, deal
 from vacancy.clients.demo.race_trial import Trial, TrialOptions, run_trial
 from vacancy.clients.demo.synthetic_fleet import node_reports

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log
+from tests.support.logs.followed_log import FollowedLog, followed_log
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events

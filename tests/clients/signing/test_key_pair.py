@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from tests.support.signing import key_of
+from tests.support.logs.signing import key_of
 from vacancy.clients.signing.key_pair import KeyPair, key_file_error, read_key
 from vacancy.resources.model.errors import UsageError
 

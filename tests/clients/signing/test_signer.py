@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.events_json import event
-from tests.support.node_logs import ROOT, UnreliableLog, memory_log, node, records
-from tests.support.signing import key_of, node_keys, policy, signed
+from tests.support.logs.events_json import event
+from tests.support.logs.node_logs import ROOT, UnreliableLog, memory_log, node, records
+from tests.support.logs.signing import key_of, node_keys, policy, signed
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
 from vacancy.clients.publisher.running import RunningReporter

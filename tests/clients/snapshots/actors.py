@@ -5,12 +5,12 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.support.snapshot_site import REGISTRY
+from tests.support.sites.snapshot_site import REGISTRY
 from vacancy.clients.snapshots.restore import restore_snapshot
 from vacancy.projections.snapshots.creation import create_snapshot
 from vacancy.projections.snapshots.retention import prune
 from vacancy.projections.snapshots.storage import SnapshotStorage
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clocks.clock import wall_ms
 from vacancy.streams.log import open_log
 
 

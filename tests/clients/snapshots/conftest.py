@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.snapshot_site import SnapshotSite, snapshot_site
+from tests.support.sites.snapshot_site import SnapshotSite, snapshot_site
 from vacancy.projections.snapshots.storage import SnapshotStorage
 
 

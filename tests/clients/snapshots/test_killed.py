@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.clients.snapshots import actors
-from tests.support.killed_process import ANSWER_S, killed_within, seconds_of
-from tests.support.snapshot_site import REGISTRY, SnapshotSite
+from tests.support.processes.killed_process import ANSWER_S, killed_within, seconds_of
+from tests.support.sites.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.clients.snapshots.restore import restore_snapshot, verify_snapshot

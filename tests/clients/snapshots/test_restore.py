@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.support.snapshot_site import REGISTRY, SnapshotSite
+from tests.support.sites.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.runtime.bootstrap import new_log, open_store
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.clients.snapshots.restore import restore_snapshot

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from tests.support.snapshot_site import SnapshotSite
+from tests.support.sites.snapshot_site import SnapshotSite
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.clients.snapshots.schedule import SnapshotPlan, SnapshotSchedule
 from vacancy.projections.snapshots.storage import SnapshotStorage

@@ -28,14 +28,19 @@ from vacancy.clients.tracing.switch import scheduler_tracing
 from vacancy.clients.tracing.verdict_tracing import VerdictTracing
 from vacancy.projections.store.store import Store
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.model.encoding.event_encoding import (
+    AllocationWire,
+    ClaimWire,
+    encode_claims,
+    encode_gang,
+)
+from vacancy.resources.model.encoding.trace_context import claim_contexts, trace_attributes
 from vacancy.resources.model.errors import NoValidHost, UsageError
-from vacancy.resources.model.event_encoding import AllocationWire, ClaimWire, encode_claims, encode_gang
 from vacancy.resources.model.events import BATCH_MAX, ClaimsRequestedV2, GangRequested, ProviderReport
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord, Record
-from vacancy.resources.model.trace_context import claim_contexts, trace_attributes
-from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log
+from vacancy.streams.worker.embedded_worker import EmbeddedWorker
 
 CELL = cell_for("node-0", 1)
 CONTEXTS = [f"00-{number:032x}-{number:016x}-01" for number in (1, 2)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log
+from tests.support.logs.followed_log import FollowedLog, followed_log
 from vacancy.clients.transactions import (
     CellState,
     ConsumerChange,

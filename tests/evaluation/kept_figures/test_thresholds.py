@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import bench
+from evaluation.kept_figures import command as bench
 from evaluation.kept_figures.figures import FIGURES, GROUPS, KeptFigure, measure_groups
 from evaluation.kept_figures.machine import Machine, this_machine
 from evaluation.kept_figures.thresholds import (

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import compare
-from evaluation.comparison_run import load_comparison
+from evaluation.comparison import command as compare
+from evaluation.comparison.run import load_comparison
 from evaluation.reporting.claims import claims
 from evaluation.reporting.comparison import advantages, harm, ratio
 from evaluation.reporting.comparison_plots import comparison_plots

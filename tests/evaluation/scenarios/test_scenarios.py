@@ -1,4 +1,4 @@
-"""A scenario runs with a store of its own. `tests/evaluation/test_quick_comparison.py` runs all of them with a store that they share."""
+"""A scenario runs with a store of its own. `tests/evaluation/comparison/test_quick_comparison.py` runs all of them with a store that they share."""
 
 from __future__ import annotations
 

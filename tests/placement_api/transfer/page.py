@@ -11,7 +11,7 @@ from tests.placement_api.transfer.placement_database import (
     fleet_database,
     random_fleet,
 )
-from tests.support.doc_runner import DocSession
+from tests.support.documentation.doc_runner import DocSession
 
 PAGE = Path(__file__).parents[3] / "docs/placement.md"
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from tests.support.events_json import START_MS, Tape, claim, claims, event, provider, reported
-from tests.support.temporary_stores import opened_store
+from tests.support.logs.events_json import START_MS, Tape, claim, claims, event, provider, reported
+from tests.support.sites.temporary_stores import opened_store
 from vacancy.projections.changefeed import bells
 from vacancy.projections.changefeed.bells import BELLS, Bells, bell_path
 from vacancy.projections.changefeed.shared_ring import RingReader
 from vacancy.projections.store.store import Store, partition_path
 from vacancy.resources.state.tables import VERDICTS, key
-from vacancy.streams.file_events import RUNG, FileEvents
+from vacancy.streams.files.file_events import RUNG, FileEvents
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.events_json import LOG, START_MS, Tape, claim, claims, event, provider, reported
-from tests.support.ports_class import REGISTRY, Ports
-from tests.support.temporary_stores import opened_store
+from tests.support.classes.ports_class import REGISTRY, Ports
+from tests.support.logs.events_json import LOG, START_MS, Tape, claim, claims, event, provider, reported
+from tests.support.sites.temporary_stores import opened_store
 from vacancy.projections.changefeed import shared_ring
 from vacancy.projections.reader import partition_reader, store_reader
 from vacancy.projections.reader.partition_reader import PartitionReader

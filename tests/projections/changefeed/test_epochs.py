@@ -10,8 +10,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from tests.support.events_json import LOG, Tape, provider, reported
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import LOG, Tape, provider, reported
 from vacancy.projections.changefeed.entries import FeedEntry, decode_entry, joins
 from vacancy.projections.changefeed.shared_ring import RingReader, RingWriter, ring_path
 from vacancy.projections.reader.partition_reader import PartitionReader

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.projections.changefeed.test_epochs import KEPT, RECORDS, Place
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
 from vacancy.projections.changefeed import shared_ring
 from vacancy.projections.changefeed.shared_ring import SILENT, RingReader, RingWriter, ring_path
 from vacancy.projections.reader.partition_reader import PartitionReader

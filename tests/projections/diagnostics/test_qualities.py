@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.events_json import Tape, claim, claims, event, provider, reported
-from tests.support.memory_fleets import fleet_of
+from tests.support.logs.events_json import Tape, claim, claims, event, provider, reported
+from tests.support.models.memory_fleets import fleet_of
 from tests.support.queries import compiled
 from vacancy.projections.diagnostics.node_report import report_node
 from vacancy.projections.diagnostics.qualities import QualityConstraints

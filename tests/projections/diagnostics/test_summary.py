@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 
 from tests.projections.query.test_engine import EVERYTHING, specs
-from tests.support.events_json import Tape, claim, claims, event, provider, reported
-from tests.support.memory_fleets import Fleet, fleet_of, spec_of
+from tests.support.logs.events_json import Tape, claim, claims, event, provider, reported
+from tests.support.models.memory_fleets import Fleet, fleet_of, spec_of
 from tests.support.queries import constraints, explain, find
 from tests.support.random_fleets.fleets import RandomFleet, a_request
+from tests.support.random_logs.strategies import logs
 from tests.support.solver.brute_force import assignments
-from tests.support.strategies import logs
 from vacancy.projections.diagnostics.node_report import report_node
 from vacancy.projections.ranking.orders import Random
 from vacancy.projections.view.fleet import FleetView

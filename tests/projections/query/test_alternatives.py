@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.events_json import START_MS, Tape, claim, claims, provider, reported
-from tests.support.memory_fleets import fleet_of
+from tests.support.logs.events_json import START_MS, Tape, claim, claims, provider, reported
+from tests.support.models.memory_fleets import fleet_of
 from tests.support.queries import explain, find
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.order import Order

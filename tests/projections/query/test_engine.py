@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_json import Tape, event, provider, reported
-from tests.support.memory_fleets import Fleet, alike, assignment_of, draws, fleet_of, spec_of
+from tests.support.logs.events_json import Tape, event, provider, reported
+from tests.support.models.memory_fleets import Fleet, alike, assignment_of, draws, fleet_of, spec_of
 from tests.support.queries import find
-from tests.support.random_events import AGGREGATES, AMOUNTS, TRAITS
-from tests.support.strategies import logs
+from tests.support.random_logs.random_events import AGGREGATES, AMOUNTS, TRAITS
+from tests.support.random_logs.strategies import logs
 from vacancy.projections.query.budget import QUERY_STEPS_MAX, STEPS_MAX, SearchBudget
 from vacancy.projections.query.order import Order, best
 from vacancy.projections.ranking.orders import RANDOM, SIMPLE_ORDERS

@@ -17,9 +17,9 @@ import pytest
 from msgspec import to_builtins
 
 from tests.projections.query.test_solver import alike
-from tests.support.events_json import START_MS, Tape, event, provider, reported
-from tests.support.memory_fleets import Fleet
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import START_MS, Tape, event, provider, reported
+from tests.support.models.memory_fleets import Fleet
 from tests.support.queries import compiled
 from tests.support.random_fleets.fleets import RandomFleet, a_request
 from tests.support.solver.brute_force import Assignment, Request, assignments, fits_all

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.projections.query.affinity.test_solver_relations import settled
-from tests.support.events_json import Tape, provider, reported
-from tests.support.memory_fleets import fleet_of, spec_of
+from tests.support.logs.events_json import Tape, provider, reported
+from tests.support.models.memory_fleets import fleet_of, spec_of
 from tests.support.queries import compiled, constraints
 from tests.support.random_fleets.relations import related
 from vacancy.projections.diagnostics.node_report import report_node

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from msgspec import to_builtins
 
-from tests.support.events_json import START_MS, Tape, provider, reported
-from tests.support.memory_fleets import Fleet
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import START_MS, Tape, provider, reported
+from tests.support.models.memory_fleets import Fleet
 from tests.support.queries import compiled, find
 from tests.support.random_fleets.fleets import RandomFleet, a_request, bid, take, tolerations
 from tests.support.solver.alternatives import choices

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.events_json import Tape, event, provider, reported
-from tests.support.memory_fleets import Fleet
+from tests.support.logs.events_json import Tape, event, provider, reported
+from tests.support.models.memory_fleets import Fleet
 from tests.support.queries import constraints, explain, find
 from vacancy.projections.query.order import Order
 from vacancy.projections.ranking.orders import RANDOM, SIMPLE_ORDERS

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.support.events_json import Tape, event, provider, reported
-from tests.support.memory_fleets import fleet_of, spec_of
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import Tape, event, provider, reported
+from tests.support.models.memory_fleets import fleet_of, spec_of
 from tests.support.queries import find
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.fragmentation import LeastFragmentation
@@ -189,7 +189,7 @@ def test_the_best_really_is_the_best(
 
 def every_way(view: FleetView, spec: RequestSpec) -> list[Candidate]:
     """All places for a request of one device at most, whatever the measure says."""
-    from vacancy.projections.query.filter import Filter
+    from vacancy.projections.query.conditions.filter import Filter
     from vacancy.projections.query.model import ServedGroup
 
     ways = []

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.projections.store.writer_process import ACTIVATED_AT, noted_log, open_noted
-from tests.support.events_json import LOG, Tape
-from tests.support.ports_class import REGISTRY
-from tests.support.rules_versions import LATER_BUILD, LATER_VERSION, NOTE_COUNTS, NOTES, rule_set
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import LOG, Tape
+from tests.support.logs.rules_versions import LATER_BUILD, LATER_VERSION, NOTE_COUNTS, NOTES, rule_set
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.digest import partition_digest
 from vacancy.projections.store.rocksdb import existing_families

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.support.events_json import LOG, Tape, event, provider
-from tests.support.ports_class import Ports
+from tests.support.classes.ports_class import Ports
+from tests.support.logs.events_json import LOG, Tape, event, provider
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry

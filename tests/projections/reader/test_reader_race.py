@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.projections.store.writer_process import WHEELS, rows_at
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.store import rocksdb
 from vacancy.projections.store.partition_store import PartitionStore

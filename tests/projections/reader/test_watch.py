@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.followed_log import followed_log
+from tests.support.logs.followed_log import followed_log
 from vacancy.resources.state.tables import PROVIDERS, key
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.snapshot_site import PARTITIONS, REGISTRY, SnapshotSite, snapshot_site
+from tests.support.sites.snapshot_site import PARTITIONS, REGISTRY, SnapshotSite, snapshot_site
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.projections.snapshots.checkpoint_tables import prepare_checkpoint
 from vacancy.projections.snapshots.checkpoints import POLL_S, CheckpointRequest, CheckpointServer

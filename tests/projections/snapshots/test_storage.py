@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from tests.support.damaged_files import flip
-from tests.support.snapshot_site import REGISTRY, SnapshotSite, snapshot_site
+from tests.support.sites.damaged_files import flip
+from tests.support.sites.snapshot_site import REGISTRY, SnapshotSite, snapshot_site
 from vacancy.clients.snapshots.restore import verify_snapshot
 from vacancy.projections.snapshots.creation import create_snapshot
 from vacancy.projections.snapshots.manifest import SnapshotManifest, SnapshotPartition, encode_manifest

@@ -14,10 +14,10 @@ import pytest
 
 from tests.projections.reader.test_reader_race import start
 from tests.projections.store import writer_process
-from tests.support.damaged_files import flip
-from tests.support.events_json import LOG, START_MS, Tape, claim, claims, provider, released, reported
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import LOG, START_MS, Tape, claim, claims, provider, released, reported
+from tests.support.models.memory_state import MemoryState
+from tests.support.sites.damaged_files import flip
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store import rocksdb
 from vacancy.projections.store.digest import as_scan, partition_digest

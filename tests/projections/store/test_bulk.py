@@ -11,8 +11,8 @@ import pytest
 from rocksdict import WriteOptions
 
 from tests.recorded_logs.recording import Recording, digest_of, read_recording
-from tests.support.events_json import LOG, Tape, provider, reported, rules_in_steps
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import LOG, Tape, provider, reported, rules_in_steps
 from vacancy.clients.replay_tool.replay import Digest, store_digests
 from vacancy.projections.store import deadline_index, partition_store
 from vacancy.projections.store import store as module

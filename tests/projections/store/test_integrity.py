@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.projections.store.test_bad_stores import REBUILD, RECORDS, check, digest, opened, replayed
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store import partition_store, rocksdb
 from vacancy.projections.store.digest import partition_digest

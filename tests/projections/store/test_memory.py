@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
 from vacancy.projections.store import partition_store, rocksdb
 from vacancy.projections.store.metadata import FEED_FAMILY
 from vacancy.projections.store.partition_store import PartitionStore, families

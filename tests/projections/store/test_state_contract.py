@@ -12,9 +12,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY, PortsRecord
-from tests.support.temporary_stores import FAST
+from tests.support.classes.ports_class import REGISTRY, PortsRecord
+from tests.support.models.memory_state import MemoryState
+from tests.support.sites.temporary_stores import FAST
 from vacancy.projections.store.partition_store import PartitionStore
 from vacancy.resources.classes.quantity import QuantityRecord
 from vacancy.resources.state.rows import (

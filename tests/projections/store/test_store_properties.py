@@ -10,11 +10,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_json import Tape, event
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
-from tests.support.strategies import batches, logs
-from tests.support.temporary_stores import opened_store
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import Tape, event
+from tests.support.models.memory_state import MemoryState
+from tests.support.random_logs.strategies import batches, logs
+from tests.support.sites.temporary_stores import opened_store
 from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.fold.fold import fold

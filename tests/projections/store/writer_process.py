@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.events_json import LOG, Tape, event, provider, reported
-from tests.support.ports_class import REGISTRY
-from tests.support.rules_versions import LATER_BUILD, LATER_VERSION
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import LOG, Tape, event, provider, reported
+from tests.support.logs.rules_versions import LATER_BUILD, LATER_VERSION
 from vacancy.projections.store import rocksdb
 from vacancy.projections.store.partition_store import PartitionStore
 from vacancy.projections.store.store import Store

@@ -17,12 +17,12 @@ from tests.projections.view.test_names_come_and_go import (
     record,
     say,
 )
-from tests.support.events_json import Tape, event, provider, reported
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import Tape, event, provider, reported
 from tests.support.queries import compiled
-from tests.support.temporary_stores import opened_store
+from tests.support.sites.temporary_stores import opened_store
 from vacancy.clients.inspection.status import status
-from vacancy.clients.request_language.weigher_syntax import compile_weigher
+from vacancy.clients.request_language.expressions.weigher_syntax import compile_weigher
 from vacancy.projections.diagnostics.summary import explain
 from vacancy.projections.query.engine import find
 from vacancy.projections.query.model import Candidate

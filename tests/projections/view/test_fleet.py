@@ -12,11 +12,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_json import START_MS, Tape, claim, claims, event, provider, released, reported
-from tests.support.memory_fleets import fleet_of
-from tests.support.ports_class import REGISTRY
-from tests.support.strategies import batches, logs
-from tests.support.temporary_stores import opened_store
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import START_MS, Tape, claim, claims, event, provider, released, reported
+from tests.support.models.memory_fleets import fleet_of
+from tests.support.random_logs.strategies import batches, logs
+from tests.support.sites.temporary_stores import opened_store
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.store import Store
 from vacancy.projections.view.fleet import FleetView

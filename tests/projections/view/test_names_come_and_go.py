@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.projections.query.affinity.test_solver_relations import settled
-from tests.support.machine_speed import slowness
-from tests.support.memory_fleets import Fleet
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.models.memory_fleets import Fleet
+from tests.support.processes.machine_speed import slowness
 from tests.support.queries import compiled
 from tests.support.random_fleets.fleets import RandomFleet, a_request
 from tests.support.random_fleets.relations import related

@@ -7,7 +7,7 @@ import weakref
 import pytest
 from os_resource_classes import STANDARDS
 
-from tests.support.ports_class import Ports
+from tests.support.classes.ports_class import Ports
 from vacancy.resources.classes.quantity import Quantity
 from vacancy.resources.classes.registry import CLASSES_1, OWN_CLASSES, STANDARD_CLASSES, Registry
 from vacancy.resources.model.errors import Halt, InvalidRecord, UsageError

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.resources.fold.expectations import Expectations
-from tests.support.events_json import LOG, START_MS, event, opened
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import Ports
-from tests.support.signing import key_of, node_keys, policy, signed
+from tests.support.classes.ports_class import Ports
+from tests.support.logs.events_json import LOG, START_MS, event, opened
+from tests.support.logs.signing import key_of, node_keys, policy, signed
+from tests.support.models.memory_state import MemoryState
 from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry

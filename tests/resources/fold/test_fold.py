@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_json import START_MS, Tape, claim, claims, event, opened, provider, reported
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
-from tests.support.strategies import logs
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import START_MS, Tape, claim, claims, event, opened, provider, reported
+from tests.support.models.memory_state import MemoryState
+from tests.support.random_logs.strategies import logs
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.fold.rules_versions import RULES_VERSION

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.allocation_model import (
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import Tape, event
+from tests.support.models.allocation_model import (
     AllocationModel,
     Slot,
     class_rows,
@@ -16,10 +18,8 @@ from tests.support.allocation_model import (
     used_by_allocations,
     used_by_rows,
 )
-from tests.support.events_json import Tape, event
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
-from tests.support.strategies import logs
+from tests.support.models.memory_state import MemoryState
+from tests.support.random_logs.strategies import logs
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.fold.log_time import LEAP_MS_MAX
 from vacancy.resources.model.record import Record

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.events_json import LOG, provider
-from tests.support.ports_class import REGISTRY
-from tests.support.quota_counts import counted, recounted
-from tests.support.raised_log import CELL, RaisedLog
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import LOG, provider
+from tests.support.logs.raised_log import CELL, RaisedLog
+from tests.support.models.quota_counts import counted, recounted
 from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.state.rows import AllocationRow

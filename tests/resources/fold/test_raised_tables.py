@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.events_json import claim, event, provider, reported
-from tests.support.ports_class import REGISTRY
-from tests.support.raised_log import CELL, RaisedLog
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import claim, event, provider, reported
+from tests.support.logs.raised_log import CELL, RaisedLog
 from vacancy.resources.fold.nodes.nodes import TOMBSTONE_MS
 from vacancy.resources.state.rows import NodeRow
 from vacancy.resources.state.tables import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.events_json import (
+from tests.support.logs.events_json import (
     START_MS,
     cells_of,
     claim,
@@ -18,7 +18,7 @@ from tests.support.events_json import (
     released,
     reported,
 )
-from tests.support.memory_state import MemoryState
+from tests.support.models.memory_state import MemoryState
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.limits import LIMITS_3, NAMED_PART_WEIGHT

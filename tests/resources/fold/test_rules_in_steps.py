@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_json import START_MS, event, opened, rules_in_steps
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
-from tests.support.rules_versions import LATER_BUILD, LATER_VERSION, NOTES
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import START_MS, event, opened, rules_in_steps
+from tests.support.logs.rules_versions import LATER_BUILD, LATER_VERSION, NOTES
+from tests.support.models.memory_state import MemoryState
 from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 
-from tests.support.events_json import (
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import (
     START_MS,
     Tape,
     claim,
@@ -19,16 +20,15 @@ from tests.support.events_json import (
     released,
     reported,
 )
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
-from tests.support.rules_versions import LATER_BUILD, LATER_VERSION, NOTES, rule_set
-from tests.support.strategies import logs
+from tests.support.logs.rules_versions import LATER_BUILD, LATER_VERSION, NOTES, rule_set
+from tests.support.models.memory_state import MemoryState
+from tests.support.random_logs.strategies import logs
 from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.resources.classes.registry import CLASSES_1
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
 from vacancy.resources.model import events
-from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
+from vacancy.resources.model.encoding.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.request import RequestModel, RequestSpec

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fuzz.fuzzed_log import FuzzedLog
-from tests.support.events_json import event, provider, reported
+from tests.support.logs.events_json import event, provider, reported
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import InvalidRecord

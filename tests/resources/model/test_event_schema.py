@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, get_args
 
-from tests.support.events_json import START_MS, claim, claims, provider, reported
+from tests.support.logs.events_json import START_MS, claim, claims, provider, reported
 from vacancy.resources.model import events
 
 SCHEMA = events.json_schema()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support.events_json import event
-from tests.support.signing import key_of, signed
+from tests.support.logs.events_json import event
+from tests.support.logs.signing import key_of, signed
 from vacancy.clients.signing.key_pair import KeyPair
 from vacancy.resources.model.signatures import (
     SIGNATURE_BYTES,

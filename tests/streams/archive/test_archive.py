@@ -17,7 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.streams.conftest import opening_entries
-from tests.support.damaged_files import flip
+from tests.support.sites.damaged_files import flip
 from vacancy.clients.archives.export import export_log
 from vacancy.resources.model.errors import LogError, UsageError
 from vacancy.resources.model.record import NewRecord, Record

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient
 
-from tests.support.kafka_server import KafkaCluster
+from tests.support.processes.kafka_server import KafkaCluster
 from vacancy.resources.model.errors import LogUnavailable
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord

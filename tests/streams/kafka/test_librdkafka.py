@@ -16,15 +16,15 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from kafka import KafkaAdminClient
 
-from tests.support.kafka_server import KafkaCluster
+from tests.support.processes.kafka_server import KafkaCluster
 from vacancy.resources.model.errors import LogError, LogUnavailable, RecordTooLarge
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
+from vacancy.streams.clocks.log_clock import LogClock
 from vacancy.streams.kafka import librdkafka_settings as settings_module
 from vacancy.streams.kafka.librdkafka_sender import LibrdkafkaReceipt, LibrdkafkaSender, _Sent
 from vacancy.streams.kafka.librdkafka_settings import librdkafka_settings
 from vacancy.streams.log import Log, create_log, open_log
-from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import parse_log_url
 
 WAIT_S = 90

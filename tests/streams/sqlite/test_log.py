@@ -18,10 +18,10 @@ import pytest
 from vacancy.resources.model.errors import LogError, LogUnavailable
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
+from vacancy.streams.clocks.uptime import passed_ms, uptime_mark
 from vacancy.streams.log import READ_BYTES, create_log, open_log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.sqlite.log import SqliteLog
-from vacancy.streams.uptime import passed_ms, uptime_mark
 
 PROCESS = Path(__file__).parents[1] / "log_process.py"
 

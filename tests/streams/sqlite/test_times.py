@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.streams.conftest import opening_entries
-from tests.support.tape_log import TapeLog
+from tests.support.logs.tape_log import TapeLog
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.log import create_log

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.support.allocation_model import rows_of
-from tests.support.events_json import START_MS, Tape, event, provider, reported
-from tests.support.memory_state import MemoryState
+from tests.support.logs.events_json import START_MS, Tape, event, provider, reported
+from tests.support.models.allocation_model import rows_of
+from tests.support.models.memory_state import MemoryState
 from tests.support.random_fleets.devices import device_ask, devices, matching_ask, mig, mig_ask
 from tests.support.random_fleets.numa import numa_ask, numa_cell
 from tests.support.random_fleets.ports import port_ask, port_inventory

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tests.support.events_json import Tape, event
+from tests.support.logs.events_json import Tape, event
 from tests.support.random_fleets.fleets import RandomFleet, a_request, bid
 from tests.support.solver.brute_force import Fleet, ancestors, fits_all
 from tests.support.solver.relations import Members, keeps, roots_of

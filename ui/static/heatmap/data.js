@@ -1,4 +1,4 @@
-// The fleet as typed arrays: decoded from the server's bytes (see ui/payload.py), and kept up to date.
+// The fleet as typed arrays: decoded from the server's bytes (see ui/heat_map/payload.py), and kept up to date.
 const ARRAYS = { f64: Float64Array, i32: Int32Array, u16: Uint16Array, u8: Uint8Array };
 const AMOUNTS = ["total", "reserved", "capacity", "used"];
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.clients.auditor.test_auditor import Story, provider
-from tests.resources.classes.test_device_class import ANYTHING, asks, inventories
-from tests.support.events_json import opened
-from tests.support.memory_state import MemoryState
+from tests.resources.classes.devices.test_device_class import ANYTHING, asks, inventories
+from tests.support.logs.events_json import opened
+from tests.support.models.memory_state import MemoryState
 from vacancy.clients.auditor import AuditReport, ClassAuditors, audit
 from vacancy.clients.auditor.classes.class_auditor import Refused
 from vacancy.resources.classes.registry import Registry

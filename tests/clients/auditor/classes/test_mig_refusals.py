@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from vacancy.clients.auditor.classes.class_auditor import Slot
 from vacancy.clients.auditor.classes.mig import MigAuditor
-from vacancy.resources.classes.mig import Mig
-from vacancy.resources.classes.mig_tables import TABLES
+from vacancy.resources.classes.devices.mig import Mig
+from vacancy.resources.classes.devices.mig_tables import TABLES
 from vacancy.resources.classes.resource_class import Granted
 
 CUSTOM: dict[str, Any] = {

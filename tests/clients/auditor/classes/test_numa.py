@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.clients.auditor.test_auditor import Story, provider
-from tests.resources.classes.test_numa_cell import asks, inventories
-from tests.support.events_json import opened
-from tests.support.memory_state import MemoryState
+from tests.resources.classes.numa.test_numa_cell import asks, inventories
+from tests.support.logs.events_json import opened
+from tests.support.models.memory_state import MemoryState
 from vacancy.clients.auditor import AuditReport, audit
 from vacancy.clients.auditor.classes.class_auditor import Refused
 from vacancy.clients.auditor.classes.numa import NumaCellAuditor, is_ask
-from vacancy.resources.classes.numa_cell import NumaCell
+from vacancy.resources.classes.numa.numa_cell import NumaCell
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.errors import InvalidRecord, UsageError

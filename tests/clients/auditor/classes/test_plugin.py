@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 
 from tests.clients.auditor.test_auditor import Story
-from tests.support.events_json import Tape
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
-from tests.support.strategies import logs
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import Tape
+from tests.support.models.memory_state import MemoryState
+from tests.support.random_logs.strategies import logs
 from vacancy.clients.auditor import AuditReport, ClassAuditor, ClassAuditors, audit
 from vacancy.clients.auditor.classes.class_auditor import ROOM, Objection, Refused, Slot
 from vacancy.resources.fold.fold import fold
@@ -33,7 +33,7 @@ class PortsStock(NamedTuple):
 
 
 class PortsAuditor(ClassAuditor[PortsStock]):
-    """The auditor of `tests.support.ports_class`, as a plugin's author would write it."""
+    """The auditor of `tests.support.classes.ports_class`, as a plugin's author would write it."""
 
     name = "PORTS"
 

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.node_logs import Tables, memory_log
+from tests.support.logs.node_logs import Tables, memory_log
 from vacancy.clients.publisher.host import HostOptions, collect
-from vacancy.clients.publisher.host.cpu import HYPERTHREADING, TRAIT_FLAGS
 from vacancy.clients.publisher.host.files import CPU_MAX, parse_cpu_list
-from vacancy.clients.publisher.host.numa_inventory import NumaMode
+from vacancy.clients.publisher.host.memory.numa_inventory import NumaMode
+from vacancy.clients.publisher.host.processors.cpu import HYPERTHREADING, TRAIT_FLAGS
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
-from vacancy.resources.classes.device_class import DEVICES_MAX
-from vacancy.resources.classes.devices import Devices
-from vacancy.resources.classes.numa_cell import NumaCell
+from vacancy.resources.classes.devices.device_class import DEVICES_MAX
+from vacancy.resources.classes.devices.whole_devices import Devices
+from vacancy.resources.classes.numa.numa_cell import NumaCell
 from vacancy.resources.classes.resource_class import Granted, Shortfall
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.events import ProviderReport

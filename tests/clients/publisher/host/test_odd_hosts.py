@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.clients.publisher.host.host_trees import build_host, shown
-from tests.support.node_logs import Tables, memory_log
+from tests.support.logs.node_logs import Tables, memory_log
 from vacancy.clients.publisher.host import HostOptions, check_options, inspect_host
-from vacancy.clients.publisher.host.device_rules import DeviceRules, parse_device_rule
+from vacancy.clients.publisher.host.devices.device_rules import DeviceRules, parse_device_rule
 from vacancy.clients.publisher.host.files import format_cpu_list, parse_cpu_list
-from vacancy.clients.publisher.host.memory import HugepageReservation
-from vacancy.clients.publisher.host.numa_inventory import NumaMode
+from vacancy.clients.publisher.host.memory.memory import HugepageReservation
+from vacancy.clients.publisher.host.memory.numa_inventory import NumaMode
 from vacancy.clients.publisher.host.remarks import Remark, RemarkPrinter
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
-from vacancy.resources.classes.numa_cell import NumaCell
+from vacancy.resources.classes.numa.numa_cell import NumaCell
 from vacancy.resources.model.errors import UsageError
 
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_json import START_MS, Tape, claim, claims, event, provider, reported
-from tests.support.memory_fleets import Fleet
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import START_MS, Tape, claim, claims, event, provider, reported
+from tests.support.models.memory_fleets import Fleet
 from tests.support.queries import explain, find
-from tests.support.random_server_groups import CELL, RULES
+from tests.support.random_logs.random_server_groups import CELL, RULES
 from vacancy.projections.query.affinity.engine import memberships_of
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.model import Candidate

@@ -15,10 +15,10 @@ import pytest
 from msgspec import to_builtins
 
 from tests.projections.query.test_solver import EVERYTHING, alike, as_assignment
-from tests.support.events_json import START_MS
-from tests.support.memory_fleets import Fleet
-from tests.support.memory_state import MemoryState
-from tests.support.ports_class import REGISTRY
+from tests.support.classes.ports_class import REGISTRY
+from tests.support.logs.events_json import START_MS
+from tests.support.models.memory_fleets import Fleet
+from tests.support.models.memory_state import MemoryState
 from tests.support.queries import compiled, find
 from tests.support.random_fleets.fleets import SHARES, RandomFleet, bid
 from tests.support.random_fleets.relations import fleet_in_racks, joining, related, with_copies

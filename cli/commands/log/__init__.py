@@ -1,0 +1,1 @@
+"""Commands about the log: its records, its rules, its archives, and what happened in it."""

@@ -1,0 +1,1 @@
+"""Commands that serve something over HTTP: pages, metrics, Placement's API."""

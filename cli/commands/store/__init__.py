@@ -1,0 +1,1 @@
+"""Commands about the store of a host: it is folded, checked, rebuilt and kept."""

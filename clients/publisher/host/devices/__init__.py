@@ -1,0 +1,1 @@
+"""The PCI devices of a host: which there are, which are offered, which work."""

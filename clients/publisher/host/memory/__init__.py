@@ -1,0 +1,1 @@
+"""The memory of a host and of its NUMA cells."""

@@ -1,0 +1,1 @@
+"""The processors of a host: CPUs, types of cores, features, and what a container may use."""

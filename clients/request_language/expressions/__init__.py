@@ -1,0 +1,1 @@
+"""Expressions of requests, in a subset of CEL: conditions and weighers."""

@@ -1,0 +1,1 @@
+"""All scenarios with all candidate stores, in turn: the command `compare`."""

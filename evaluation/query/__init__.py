@@ -1,0 +1,1 @@
+"""The benchmark of queries: its fleets, its scenarios, and the command."""

@@ -1,0 +1,1 @@
+"""The search for allocation candidates, on the view instead of SQL."""

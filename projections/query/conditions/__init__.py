@@ -1,0 +1,1 @@
+"""Which rows satisfy the conditions of a request: terms, traits, aggregates, expressions."""

@@ -1,0 +1,1 @@
+"""Which providers of one tree can serve all parts of a request together."""

@@ -1,0 +1,1 @@
+"""NUMA cells: CPUs, memory and hugepages that belong together."""

@@ -1,0 +1,1 @@
+"""The clocks of a host and of a log, and how far they are apart."""

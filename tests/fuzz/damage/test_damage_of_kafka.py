@@ -1,0 +1,106 @@
+"""Flipped bits and cut files of a topic while its broker is stopped: noticed or harmless, never wrong.
+
+`VACANCY_FUZZ_DAMAGES` is how many partitions are damaged, one file each (`make explore`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.damage.sites import Reports
+from tests.support.processes.kafka_server import KafkaCluster
+from tests.support.sites.damaged_files import damage, flip
+from vacancy.clients.replay_tool.replay import read_all
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.clients.runtime.worker_process import WorkerProcess
+from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import NewRecord, Record
+from vacancy.streams.log import open_log
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(0)]
+
+DAMAGES = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "5"))
+RECORDS, BATCH = 120, 10
+
+
+@dataclass
+class Damaged:
+    """A topic whose partitions are damaged. `records` are those it had, `what` is the damage of each partition."""
+
+    url: str
+    records: dict[int, list[Record]]
+    what: dict[int, str]
+
+    def read(self, partition: int) -> list[Record]:
+        """What can be read of a partition now."""
+        found: list[Record] = []
+        with open_log(self.url) as log:
+            end = log.end()[partition]
+            while len(found) < end:
+                found += log.read(partition, len(found), end - len(found), timeout_s=5.0)
+            if found != self.records[partition]:
+                # The broker has cut the partition. Whoever had read what is gone must notice.
+                log.read(partition, len(self.records[partition]), 1, timeout_s=5.0)
+        return found
+
+    def outcome(self, partition: int) -> str:
+        """What came of the damage: `noticed`, `harmless`, or another text, which is an error."""
+        try:
+            found = self.read(partition)
+        except LogError as error:
+            return "noticed" if f"partition {partition}" in str(error) else f"not named: {error}"
+        return "harmless" if found == self.records[partition] else f"silent: {len(found)} records"
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Damaged]:
+    """A topic of a running broker. Partition 0 has one flipped bit in a record, the others have any damage."""
+    home, rng = tmp_path_factory.mktemp("broker"), random.Random(1)
+    with KafkaCluster(home) as cluster:
+        url = f"kafka://{cluster.servers}/events"
+        new_log(url, 1 + DAMAGES, installed_registry()).close()
+        with open_log(url) as log:
+            values = Reports(rng).some(RECORDS)
+            for at in range(0, RECORDS, BATCH):
+                for cell in covering_cells(log.partitions):
+                    log.append([NewRecord(cell, value) for value in values[at : at + BATCH]])
+            made = Damaged(url, read_all(log), {})
+        cluster.stop(1)
+        for partition in made.records:
+            files = home / "broker-1" / "data" / f"events-{partition}"
+            (segment,) = files.glob("*.log")
+            if partition == 0:
+                flip(segment, segment.stat().st_size // 2)
+            else:
+                chosen = rng.choice([segment, segment, segment, *sorted(files.glob("*index"))])
+                made.what[partition] = damage(rng, chosen)
+        cluster.restart(1)
+        yield made
+
+
+def test_damage_of_a_topic_is_noticed_or_harmless(damaged: Damaged) -> None:
+    outcomes = {what: damaged.outcome(partition) for partition, what in damaged.what.items()}
+    assert {what: how for what, how in outcomes.items() if how not in ("noticed", "harmless")} == {}
+    assert "noticed" in outcomes.values()
+
+
+def test_a_flipped_bit_is_named_with_its_place(damaged: Damaged) -> None:
+    with pytest.raises(LogError) as caught:
+        damaged.read(0)
+    assert re.search(r"checksum does not match \(kafka://.*, partition 0, offset \d+\)", str(caught.value))
+
+
+def test_a_worker_does_not_fold_damaged_records(damaged: Damaged, tmp_path: Path) -> None:
+    with (
+        pytest.raises(LogError, match=r"checksum does not match.*partition \d+"),
+        WorkerProcess(damaged.url, tmp_path / "store") as worker,
+    ):
+        worker.wait_ready(300)
