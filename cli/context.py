@@ -231,6 +231,13 @@ class CommandContext:
 
         return SnapshotStorage(self.settings.snapshots)
 
+    def check_store(self) -> None:
+        """Raises `StoreError` if there is no store that this build reads. RocksDB is not opened: its threads stay, and a process that
+        is forked later would believe that it has them."""
+        from vacancy.projections.reader.store_reader import StoreReader
+
+        StoreReader(self.settings.store, self.registry(), with_view=False, partitions=()).close()
+
     def open_reader(self, *, with_view: bool = True) -> StoreReader:
         """Open the store for reading. Raises `StoreError` if there is none."""
         from vacancy.projections.reader.store_reader import StoreReader

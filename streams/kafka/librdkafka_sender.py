@@ -44,6 +44,9 @@ _NO_TIMESTAMP: Final = 0
 _NOT_LOGGED: Final = ("CONFWARN", "FATAL")
 """Hints at other choices of settings, and errors that are raised."""
 
+_LOG_LEVELS: Final = ((logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3), (logging.CRITICAL, 2))
+"""Python's levels as those of librdkafka, which are syslog's."""
+
 logger = logging.getLogger("kafka.librdkafka")
 """For librdkafka's own lines, below the logger of kafka-python, so that both have one level."""
 logger.addFilter(lambda line: not line.getMessage().startswith(_NOT_LOGGED))
@@ -96,7 +99,9 @@ class _Producer:
         self.failed = False
         self.observed: dict[str, None] = {}
         self._refused: Any = None
-        configuration = {**settings.configuration, "error_cb": self._note_error}
+        # Lines wait in librdkafka until it is called the next time, many of them while a broker closes connections.
+        level = next((level for enabled, level in _LOG_LEVELS if logger.isEnabledFor(enabled)), 0)
+        configuration = {**settings.configuration, "log_level": level, "error_cb": self._note_error}
         try:
             self._producer: Any = Producer(configuration, logger=logger)
         except KafkaException as error:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from urllib.request import urlopen
 from uuid import uuid4
 
@@ -62,6 +63,19 @@ def test_metrics_are_those_of_all_processes(site: Site) -> None:
         site.ask(site.connect(), "GET", other)
     after = counted("/resource_providers/{uuid}/usages", 200), counted("(other)", 404)
     assert after == (before[0] + 20, before[1] + 20)
+
+
+def test_the_process_that_forks_the_others_has_no_threads_of_rocksdb(site: Site) -> None:
+    """A process that was forked would believe that it has them."""
+    (one,) = providers_with(site, 2)[:1]
+    site.check_read(one, 0)
+
+    def threads(pid: int) -> set[str]:
+        return {thread.read_text().strip() for thread in Path(f"/proc/{pid}/task").glob("*/comm")}
+
+    found = [threads(process.pid) for process in site.api_processes()]
+    assert any(name.startswith("rocksdb:") for name in set().union(*found))
+    assert not any(name.startswith("rocksdb:") for name in threads(site.api.pid))
 
 
 def test_a_race_of_eight_clients_never_overcommits(site: Site) -> None:

@@ -101,7 +101,7 @@ def serve_(
     from vacancy.streams.settings import WebAddress
 
     prepare(placement_config)
-    context.open_reader(with_view=False).close()
+    context.check_store()
     note(f"serving cell {context.settings.cell or DEFAULT_CELL} at http://{host}:{port}; stop with Ctrl-C")
     address = None if metrics_port is None else WebAddress(metrics_host, metrics_port)
     serve(context.settings, host, port, processes, metrics=address, note=note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -21,8 +22,9 @@ from vacancy.resources.model.errors import LogError, LogUnavailable, RecordTooLa
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clocks.log_clock import LogClock
+from vacancy.streams.kafka import librdkafka_sender as sender_module
 from vacancy.streams.kafka import librdkafka_settings as settings_module
-from vacancy.streams.kafka.librdkafka_sender import LibrdkafkaReceipt, LibrdkafkaSender, _Sent
+from vacancy.streams.kafka.librdkafka_sender import LibrdkafkaReceipt, LibrdkafkaSender, _Producer, _Sent
 from vacancy.streams.kafka.librdkafka_settings import librdkafka_settings
 from vacancy.streams.log import Log, create_log, open_log
 from vacancy.streams.log_url import parse_log_url
@@ -162,6 +164,30 @@ def test_a_refusal_says_nothing_about_what_is_under_way(code: int, expected: typ
     sent.fail(KafkaError(code), 1)
     with pytest.raises(expected):
         LibrdkafkaReceipt(ended, sent, "kafka://a/events", LogClock("events"), 0).wait(0.0)
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [(logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3), (logging.CRITICAL, 2)],
+)
+def test_lines_that_nobody_sees_do_not_wait_in_librdkafka(
+    level: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that sends nothing takes none of them, and there are many while brokers are away."""
+    made: list[dict[str, Any]] = []
+    real = Producer
+
+    def noted(configuration: dict[str, Any], **more: Any) -> Any:
+        made.append(configuration)
+        return real(configuration, **more)
+
+    monkeypatch.setattr("confluent_kafka.Producer", noted)
+    monkeypatch.setattr(sender_module.logger, "isEnabledFor", lambda asked: asked >= level)
+    place = parse_log_url("kafka://127.0.0.1:9/events")
+    settings = librdkafka_settings(place.servers, {})
+    assert settings is not None
+    _Producer(place, settings).close(0.0)
+    assert made[0]["log_level"] == expected
 
 
 # -- a broker ---------------------------------------------------------------------------------------------------------
