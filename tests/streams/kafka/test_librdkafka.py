@@ -279,11 +279,11 @@ def test_records_expire_together_and_later_ones_follow_them(
     """While a broker is silent. What had reached it may be appended later, but nothing without what it follows."""
     url = f"kafka://{mortal_kafka.servers}/events-{uuid.uuid4()}"
     create_log(url, 1, openings(1)).close()
-    with open_log(url, **{"delivery.timeout.ms": "1000"}) as log:
+    with open_log(url, **{"delivery.timeout.ms": "5000"}) as log:
         log.append([NewRecord("a", b"0")], WAIT_S)
         with paused(mortal_kafka):
             first = log.send([NewRecord("a", b"1")])
-            time.sleep(0.7)
+            time.sleep(3.5)
             second = log.send([NewRecord("a", b"2")])
             for receipt in (first, second):
                 with pytest.raises(LogUnavailable, match="did not answer"):
