@@ -445,7 +445,8 @@ class Ledger:
     def _holds_of(self, cell: str, consumer: str, root: str) -> bool:
         held = self.consumers.get((cell, consumer))
         parts = () if held is None else held.parts
-        return any(self.providers[(cell, name)].root == root for name, _, _ in parts)
+        there = (self.providers.get((cell, name)) for name, _, _ in parts)
+        return any(one is not None and one.root == root for one in there)
 
     def _check_parts(self, cell: str, data: Mapping[str, Any]) -> None:
         """A node that must sign has no part of another node that has keys."""
@@ -457,6 +458,9 @@ class Ledger:
             owners = {name, name if there is None else there.root} - {root}
             if name != root and any(self.signatures.has_keys(cell, owner) for owner in owners):
                 raise Refused
+        names = self.machines.names(cell, data.get("machine"))
+        if (cell, root) not in names and any(self.signatures.has_keys(*one) for one in names):
+            raise Refused
 
     def _is_lifted(self, key: Key, provider: LedgerProvider, removed: Collection[str]) -> bool:
         """Whether a transaction added a provider below one that its node removes."""

@@ -72,12 +72,15 @@ class _KeyRing:
         for text in dict.fromkeys(named):
             public = bytes.fromhex(text)
             id_ = hashlib.sha256(public).hexdigest()[:16]
-            if id_ in keys or _is_weak(public) or (id_ not in self.keys and id_ in self.revoked):
+            if id_ in keys or _is_weak(public) or (self.keys.get(id_) != public and id_ in self.revoked):
                 raise Refused
             keys[id_] = public
-        gone = sorted(self.keys.keys() - keys.keys(), key=lambda one: self.keys[one])
-        self.revoked = (gone + self.revoked)[:REVOKED_MAX]
-        self.last = {of: number for of, number in self.last.items() if of[0] in keys}
+        # By key, not by id: two keys of one id can be made, with much work.
+        gone = sorted((public, id_) for id_, public in self.keys.items() if keys.get(id_) != public)
+        self.revoked = [*(id_ for _, id_ in gone), *self.revoked][:REVOKED_MAX]
+        self.last = {
+            of: number for of, number in self.last.items() if keys.get(of[0]) == self.keys.get(of[0])
+        }
         self.keys, self.revision = keys, self.revision + 1
         self.events = [event.id, *self.events][:8]
         return True
@@ -158,6 +161,8 @@ class AuditedSignatures:
         for text in event.data.get("operators", ()):
             public = bytes.fromhex(text)
             if hashlib.sha256(public).hexdigest()[:16] == signed.key:
+                if signed.number <= 0:
+                    raise Refused
                 self._verify(public, signed, cell)
                 self._used = (self._operators, (signed.key, ""), signed.number)
                 return

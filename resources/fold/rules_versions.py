@@ -89,6 +89,7 @@ from vacancy.resources.fold.requests import (
     fold_received_alike,
 )
 from vacancy.resources.fold.signatures import (
+    check_machine,
     check_parts,
     check_signature,
     fold_keys_set,
@@ -282,6 +283,7 @@ _TABLES_6: Final = (*_TABLES_5, *TRANSACTION_TABLES)
 def _fold_reported_7(transaction: Transaction, data: events.NodeReportedData, machine: str | None) -> None:
     if transaction.must_sign:
         check_parts(transaction, data)
+        check_machine(transaction, data.root, machine)
         data = own_consumers(transaction, data)
     _fold_reported_6(transaction, data, machine)
 

@@ -11,8 +11,8 @@ nodes must sign. From then on, in this partition:
 Each key counts what it signs. An event whose number is not above the last one of its key was presented before. A signature that
 nobody demands is checked too where its key is known, so that its number is used up.
 
-A node that must sign speaks of itself: it takes no provider of another node that has keys into its tree, and confirms only
-consumers that hold something of it.
+A node that must sign speaks of itself: it takes no provider of another node that has keys into its tree, is no machine of such
+a node, and confirms only consumers that hold something of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vacancy.resources.model.signatures import (
     verifies,
 )
 from vacancy.resources.state.rows import NodeKeysRow, SigningKey, SigningRow
-from vacancy.resources.state.tables import ALLOCATIONS, NODE_KEYS, PARTITION_KEY, SIGNING
+from vacancy.resources.state.tables import ALLOCATIONS, MACHINE_NODES, NODE_KEYS, PARTITION_KEY, SIGNING
 from vacancy.resources.state.transaction import Transaction
 
 REVOKED_KEPT: Final = 64
@@ -126,6 +126,20 @@ def check_parts(transaction: Transaction, data: events.NodeReportedData | events
                 )
 
 
+def check_machine(transaction: Transaction, root: str, machine: str | None) -> None:
+    """For a node that must sign: refuse its report if it would make its machine that of another node with keys, too. That would
+    close the other node to new claims."""
+    row = None if machine is None else transaction.get(MACHINE_NODES, transaction.key(machine))
+    if row is None or root in row.roots:
+        return
+    for owner in row.roots:
+        keys = transaction.get(NODE_KEYS, transaction.key(owner))
+        if keys is not None and keys.keys:
+            raise InvalidRecord(
+                f"machine {machine} of node {root} belongs to node {owner}, which has keys of its own"
+            )
+
+
 def fold_policy_set(transaction: Transaction, event: events.SigningPolicySet) -> None:
     """Set who signs in the partition. `check_signature` has checked who says so."""
     data, before = event.data, transaction.get(SIGNING, PARTITION_KEY) or _NOBODY
@@ -167,7 +181,7 @@ def _check_signing(transaction: Transaction, policy: SigningRow, record: Record,
         raise InvalidRecord("no operator has a key in this partition: pin one first (vacancy signing pin)")
     if event.data.revision != policy.revision + 1:
         raise _not_next(event.data.revision, policy.revision)
-    named = tuple(SigningKey(bytes.fromhex(one)) for one in event.data.operators)
+    named, _ = _changed((), policy.revoked, event.data.operators)
     signed = _known_signature(record, named)
     if signed is None:
         raise InvalidRecord(f"{_unsigned(record)}: one of the keys that a first policy pins must sign it")

@@ -41,6 +41,13 @@ def test_numbers_rise_also_where_the_clock_goes_back() -> None:
     assert found == [1_000_000, 1_000_001, 1_000_002, 2_000_000]
 
 
+def test_a_clock_that_is_centuries_ahead_is_not_believed() -> None:
+    times = iter((10**14, 2_000, 1_000))
+    signer = EventSigner(KEY, lambda: "log", last=7, clock=lambda: next(times))
+    found = [signature(signer.sign(b'{"a":1}', "c")).number for _ in range(3)]
+    assert found == [8, 2_000_000, 2_000_001]
+
+
 def test_the_log_is_asked_for_once_and_its_error_is_raised() -> None:
     asked: list[int] = []
 

@@ -11,7 +11,7 @@ from tests.support.logs.events_json import LOG, Tape
 from tests.support.logs.signing import OF_NODES, OF_OPERATORS, key_of, public, signed
 from vacancy.resources.state.tables import NODE_KEYS, PARTITION_KEY, SIGNING, key
 
-OPERATORS = ("alice", "bob", "carol")
+OPERATORS = ("alice", "bob", "carol", "dora", "erin", "frank")
 
 
 class Version7Events(Version6Events):
@@ -55,13 +55,19 @@ class Version7Events(Version6Events):
     def _operators(self) -> tuple[str, ...]:
         row = self._now().get(SIGNING, PARTITION_KEY)
         known = {one.public for one in row.operators} if row is not None else set()
-        return tuple(name for name in OPERATORS if key_of(name).public in known) or OPERATORS[:1]
+        return tuple(name for name in OPERATORS if key_of(name).public in known) or (self._first(),)
+
+    def _first(self) -> str:
+        """The first operator whose key was not revoked: a first policy can pin it."""
+        row = self._now().get(SIGNING, PARTITION_KEY)
+        revoked = row.revoked if row is not None else ()
+        return next((name for name in OPERATORS if key_of(name).id not in revoked), OPERATORS[0])
 
     def _policy(self) -> tuple[str, dict[str, Any]]:
         rng = self._rng
         row = self._now().get(SIGNING, PARTITION_KEY)
         revision = 1 if row is None else row.revision + rng.choice((1, 1, 1, 1, 0))
-        names = {"alice", *(rng.sample(OPERATORS, 1) if rng.random() < 0.7 else ())}
+        names = {self._first(), *(rng.sample(OPERATORS, 1) if rng.random() < 0.7 else ())}
         if rng.random() < 0.1:
             names = set()
         scopes = rng.choice(
