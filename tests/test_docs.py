@@ -76,7 +76,7 @@ def masked(page: str) -> list[str]:
     text = "\n".join(one.text for one in blocks(page) if one.kind == "console")
     text = re.sub(r"^vacancy: node-1: .*\n", "", text, flags=re.M)  # what this host does not offer
     text = re.sub(r"\b\d{8}T\d{9}Z-[0-9a-f]{8}\b", "ID", text)
-    text = re.sub(r"\b([0-9a-f]{16,32}(-[0-9a-f]+)?|[0-9A-Za-z]{21})\b", "ID", text)
+    text = re.sub(r"\b([0-9a-f]{16,64}(-[0-9a-f]+)?|[0-9A-Za-z]{21})\b", "ID", text)
     text = re.sub(r"gpu-1:[ab]\b", "gpu-1:?", text)  # one of two equal GPUs
     text = re.sub(r"\d[\d:.,TZ-]*", "N", text)
     return [" ".join(line.split()) for line in text.splitlines()]
@@ -97,6 +97,7 @@ def test_the_quickstart_prints_what_it_shows(session: tuple[DocSession, str]) ->
         "docs/devices.md",
         "docs/history.md",
         "docs/running-a-fleet.md",
+        "docs/signing.md",
         "docs/snapshots.md",
     ],
 )
@@ -122,6 +123,7 @@ def test_every_session_is_run_by_a_test() -> None:
         "docs/operating.md",
         "docs/placement.md",
         "docs/running-a-fleet.md",
+        "docs/signing.md",
         "docs/snapshots.md",
     }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_json import LOG, START_MS, event, opened, provider
-from tests.support.memory_state import MemoryState
-from tests.support.signing import node_keys, policy, signed
+from tests.support.logs.events_json import LOG, START_MS, event, opened, provider
+from tests.support.logs.signing import node_keys, policy, signed
+from tests.support.models.memory_state import MemoryState
 from vacancy.clients.auditor.ledger import Ledger
 from vacancy.clients.auditor.signatures import AuditedSignatures
 from vacancy.resources.classes.registry import Registry
