@@ -100,15 +100,22 @@ def own_consumers(transaction: Transaction, data: events.NodeReportedData) -> ev
     """For a node that must sign: its report with only those consumers that hold something of it."""
     if not data.consumers:
         return data
-    kept = []
+    # Each consumer and each provider is looked up once: a report may name a consumer of many parts very often.
+    roots: dict[str, str | None] = {}
+    own: dict[str, bool] = {}
     for consumer in data.consumers:
-        row = transaction.get(ALLOCATIONS, transaction.key(consumer))
-        for part in row.parts if row is not None else ():
-            provider = transaction.provider(part.provider)
-            if provider is not None and provider.root == data.root:
-                kept.append(consumer)
-                break
-    return data.model_copy(update={"consumers": tuple(kept)})
+        if consumer not in own:
+            row = transaction.get(ALLOCATIONS, transaction.key(consumer))
+            parts = () if row is None else row.parts
+            own[consumer] = any(_root_of(transaction, part.provider, roots) == data.root for part in parts)
+    return data.model_copy(update={"consumers": tuple(one for one in data.consumers if own[one])})
+
+
+def _root_of(transaction: Transaction, id_: str, known: dict[str, str | None]) -> str | None:
+    if id_ not in known:
+        provider = transaction.provider(id_)
+        known[id_] = None if provider is None else provider.root
+    return known[id_]
 
 
 def check_parts(transaction: Transaction, data: events.NodeReportedData | events.NodeChangedData) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from tests.fuzz.expensive.expensive_case import CELL, DEADLINE_MS, HOLD_MS, Case
 from tests.fuzz.expensive.expensive_version_4 import KINDS_4
 from tests.fuzz.expensive.expensive_version_6 import KINDS_6
+from tests.fuzz.expensive.expensive_version_7 import KINDS_7
 from tests.support.logs.events_json import START_MS, claim, claims, event, opened, provider, reported
 from tests.support.models.memory_state import MemoryState
 from tests.support.processes.machine_speed import slowness
@@ -332,6 +333,7 @@ KINDS: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
     "closed": (closed, {"requests": 64, "names": 20_000}),
     **KINDS_4,
     **KINDS_6,
+    **KINDS_7,
 }
 """By kind, the function that makes it, and how large each of its numbers may be. None is less than 0 or, where it counts
 what there must be, 1."""

@@ -40,6 +40,7 @@ FIRST_FOUND = [
     Recipe("fragmented_ports", {"providers": 16, "fragments": 8192, "protocols": 1}),
     Recipe("given_back_ports", {"parts": 256, "count": 10, "consumers": 1, "kind": 2}),
     Recipe("moved_members", {"members": 1000, "groups": 8, "parts": 1, "kind": 2}),
+    Recipe("signed_report", {"parts": 250, "times": 60_000}),
 ]
 """Records that cost more under rules versions 1 and 2, up to 100 s, or in a draft of version 4, up to three times the budget. What is
 refused now would never be searched for."""
