@@ -41,7 +41,7 @@ def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Recorded:
 
 
 def test_each_release_has_a_recording() -> None:
-    assert {"rules_4", "rules_6"} <= set(NAMES)
+    assert {"rules_4", "rules_6", "rules_7"} <= set(NAMES)
 
 
 def test_it_is_opened_with_the_digest_of_its_time(recorded: Recorded) -> None:

@@ -799,6 +799,8 @@ def test_the_auditor_shares_no_code_with_the_fold() -> None:
     standard = {
         "__future__",
         "abc",
+        "base64",
+        "binascii",
         "collections",
         "collections.abc",
         "contextlib",
@@ -813,6 +815,9 @@ def test_the_auditor_shares_no_code_with_the_fold() -> None:
         "re",
         "typing",
         "msgspec",
+        # Ed25519 itself: what is signed, and by whose key, each works out for itself.
+        "cryptography.exceptions",
+        "cryptography.hazmat.primitives.asymmetric.ed25519",
     }
     for module in MODULES:
         for node in ast.walk(ast.parse(module.read_text())):
