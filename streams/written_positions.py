@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vacancy.resources.model.record import NewRecord, Record
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.forwarding_log import ForwardingLog
 from vacancy.streams.log import SEND_S, AppendedAt, Log, Receipt
-from vacancy.streams.log_identity import LogIdentity
 
 
-class WrittenLog(Log):
+class WrittenLog(ForwardingLog):
     """See `Log`; all calls go to `log`. `written` is the position after the acknowledged records: partition -> next offset, of the
     partitions that were written. `on_close` is called once, when this is closed."""
 
     def __init__(self, log: Log, on_close: Callable[[], None]) -> None:
-        self._log, self._on_close = log, on_close
-        self.url, self.name, self.partitions, self.clock = log.url, log.name, log.partitions, log.clock
+        super().__init__(log)
+        self._on_close = on_close
         self.written: dict[int, int] = {}
         self._closed = False
 
@@ -32,33 +32,9 @@ class WrittenLog(Log):
             self.written[one.partition] = max(self.written.get(one.partition, 0), one.offset + 1)
         return places
 
-    def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
-        """See `Log.read`."""
-        return self._log.read(partition, offset, limit, timeout_s)
-
-    def start(self) -> dict[int, int]:
-        """See `Log.start`."""
-        return self._log.start()
-
-    def end(self) -> dict[int, int]:
-        """See `Log.end`."""
-        return self._log.end()
-
-    def offset_after(self, partition: int, time_ms: int) -> int:
-        """See `Log.offset_after`."""
-        return self._log.offset_after(partition, time_ms)
-
-    def trim(self, partition: int, before: int) -> None:
-        """See `Log.trim`."""
-        self._log.trim(partition, before)
-
-    def identity(self) -> LogIdentity:
-        """See `Log.identity`."""
-        return self._log.identity()
-
     def close(self) -> None:
         """See `Log.close`."""
-        self._log.close()
+        super().close()
         if not self._closed:
             self._closed = True
             self._on_close()

@@ -10,9 +10,9 @@ from typing import Final
 from vacancy.clients.signing.key_pair import KeyPair
 from vacancy.clients.signing.signer import EventSigner
 from vacancy.resources.model import events
-from vacancy.resources.model.record import NewRecord, Record
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.forwarding_log import ForwardingLog
 from vacancy.streams.log import SEND_S, Log, Receipt
-from vacancy.streams.log_identity import LogIdentity
 
 _TYPE: Final = re.compile(rb'"type":\s?"(vacancy\.[a-z0-9.]+)"')
 _SIGNED: Final = frozenset(
@@ -31,14 +31,14 @@ _SIGNED: Final = frozenset(
 """What an operator's key signs. Publishers write no retirement of this form: theirs has a sequence number."""
 
 
-class OperatorLog(Log):
+class OperatorLog(ForwardingLog):
     """See `Log`; all calls go to `log`. Records of operators get a signature of `key`, the others are left as they are."""
 
     def __init__(self, log: Log, key: KeyPair) -> None:
-        self._log, self.key = log, key
+        super().__init__(log)
+        self.key = key
         self._sending = Lock()
         self._signer = EventSigner(key, lambda: log.identity().log)
-        self.url, self.name, self.partitions, self.clock = log.url, log.name, log.partitions, log.clock
 
     def _signed(self, entries: Sequence[NewRecord]) -> list[NewRecord]:
         return [
@@ -50,34 +50,6 @@ class OperatorLog(Log):
         """See `Log.send`."""
         with self._sending:  # what is signed first must be sent first
             return self._log.send(self._signed(entries), timeout_s)
-
-    def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
-        """See `Log.read`."""
-        return self._log.read(partition, offset, limit, timeout_s)
-
-    def start(self) -> dict[int, int]:
-        """See `Log.start`."""
-        return self._log.start()
-
-    def end(self) -> dict[int, int]:
-        """See `Log.end`."""
-        return self._log.end()
-
-    def offset_after(self, partition: int, time_ms: int) -> int:
-        """See `Log.offset_after`."""
-        return self._log.offset_after(partition, time_ms)
-
-    def trim(self, partition: int, before: int) -> None:
-        """See `Log.trim`."""
-        self._log.trim(partition, before)
-
-    def identity(self) -> LogIdentity:
-        """See `Log.identity`."""
-        return self._log.identity()
-
-    def close(self) -> None:
-        """See `Log.close`."""
-        self._log.close()
 
 
 def _is_of_operator(value: bytes) -> bool:
