@@ -353,9 +353,10 @@ class RequestRecords:
 
     def is_due(self, closed_wait_s: float) -> bool:
         """Whether `take` would return records."""
-        if self._received:
-            return True
-        closed = self._closed
+        return bool(self._received) or self._are_outcomes_due(closed_wait_s)
+
+    def _are_outcomes_due(self, closed_wait_s: float) -> bool:
+        closed = self._closed  # other threads add to it, and take it
         return bool(closed) and (
             time.monotonic() - self._closed_since >= closed_wait_s
             or max(map(len, list(closed.values())), default=0) >= events.BATCH_MAX
@@ -369,11 +370,8 @@ class RequestRecords:
             if received:
                 self._ids.next_home()
             closed: dict[int, list[ClosedRequestWire]] = {}
-            if self._closed:
-                waited_s = time.monotonic() - self._closed_since
-                fullest = max(map(len, self._closed.values()))
-                if waited_s >= closed_wait_s or fullest >= events.BATCH_MAX:
-                    closed, self._closed = self._closed, {}
+            if self._are_outcomes_due(closed_wait_s):
+                closed, self._closed = self._closed, {}
         records = []
         for (home, has_choices), requests in received.items():
             newest = has_choices or self._takes(home, events.RequestsReceivedV2)
