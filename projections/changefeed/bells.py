@@ -44,10 +44,15 @@ class Bells:
     def __init__(self, store: Path) -> None:
         directory = store / DIRECTORY
         self._paths = [os.fsencode(directory / f"{number:02d}") for number in range(BELLS)]
+        there: set[bytes] = (
+            set()
+        )  # each partition of a store comes here: what another one has made is not rung again
         with contextlib.suppress(OSError):
             directory.mkdir(_DIRECTORY_MODE, exist_ok=True)
-        for number in range(BELLS):
-            self._open(number)
+            there = {os.fsencode(path) for path in directory.iterdir()}
+        for number, path in enumerate(self._paths):
+            if path not in there:
+                self._open(number)
 
     def ring(self, verdicts: Iterable[bytes]) -> None:
         """Wake who waits for these verdicts, by their keys in the table `VERDICTS`: each bell once."""
