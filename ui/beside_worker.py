@@ -30,7 +30,7 @@ _RESTART_MAX_S: Final = 60.0
 
 
 _STOPPED: Final = (0, 128 + signal.SIGTERM)
-"""How it ends where it was told to, as the worker may be at the same moment: by Ctrl-C, or by a supervisor."""
+"""How it ends when it is asked to, by Ctrl-C or by a supervisor. The worker may end at the same moment."""
 
 
 class _Message(NamedTuple):

@@ -59,7 +59,7 @@ class Regrouping:
                 continue
             try:
                 grouping = grouped(nodes, index, group)
-            except UsageError:  # the view has told its browser
+            except UsageError:  # the view has reported it to its browser
                 continue
             self._seen[group] = _Seen(grouping, index.generation, nodes.labels)
             if before and before.generation == index.generation and not _same(before.grouping, grouping):

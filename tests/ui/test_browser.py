@@ -179,7 +179,7 @@ def test_a_page_catches_up_with_what_it_did_not_see(
         ended = (
             "fetch('/status.json').then((answer) => answer.json()).then((one) => one.health.problems.length)"
         )
-        assert page.evaluate(ended) == 1  # the server has it, and the page was not told
+        assert page.evaluate(ended) == 1  # the server has it, and the page did not receive it
         assert page.locator("#strip .well").count() == 1
         page.evaluate(show, False)
         page.wait_for_selector("#strip >> text=1 dead letter")

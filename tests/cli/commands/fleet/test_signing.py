@@ -44,12 +44,12 @@ def test_the_whole_way(tmp_path: Path) -> None:
             assert "it is not said" in operator.fails(2, "signing", "require")
             assert operator.json("signing", "require", "--all")["changed"] == [0, 1]
 
-            for told in (
+            for error in (
                 plain.fails(1, "publish", "--once", "--file", "node-1.json"),
                 plain.fails(1, "provider", "disable", "node-1"),
                 plain.fails(1, "publish", "--once", "--file", "node-1.json", "--node-key", "two.key"),
             ):
-                assert "must sign" in told
+                assert "must sign" in error
             plain("publish", "--once", "--file", "node-1.json", "--node-key", "one.key")
             plain("publish", "--once", "--file", "node-2.json", "--node-key", "two.key")
             assert "disabled" in operator("provider", "disable", "node-1")
