@@ -44,9 +44,8 @@ class Bells:
     def __init__(self, store: Path) -> None:
         directory = store / DIRECTORY
         self._paths = [os.fsencode(directory / f"{number:02d}") for number in range(BELLS)]
-        there: set[bytes] = (
-            set()
-        )  # each partition of a store comes here: what another one has made is not rung again
+        # Each partition of a store comes here: what another one has made is not rung.
+        there: set[bytes] = set()
         with contextlib.suppress(OSError):
             directory.mkdir(_DIRECTORY_MODE, exist_ok=True)
             there = {os.fsencode(path) for path in directory.iterdir()}
