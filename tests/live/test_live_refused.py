@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -125,7 +126,7 @@ def test_a_partition_count_that_grows_under_a_worker(kafka: str, tmp_path: Path,
 
 
 def test_a_topic_that_is_made_again_under_a_worker(kafka: str, tmp_path: Path, admin: Any) -> None:
-    """Sooner or later the worker asks for an offset that the new log does not have."""
+    """Sooner or later the worker asks for an offset that the new log does not have. It may ask before all is in it."""
     with new_topic(kafka, 1) as log:
         worker = WorkerCommand(log, tmp_path / "store", "--set", "metadata.max.age.ms=500")
         worker.start().wait_ready()
@@ -133,7 +134,7 @@ def test_a_topic_that_is_made_again_under_a_worker(kafka: str, tmp_path: Path, a
         wait_for(tmp_path / "store", log.end())
         remake(admin, log, reports=3)
         said = last_line(worker.ended())
-    assert "partition 0, offset 201, log holds 0 to 4" in said
+    assert re.search("partition 0, offset 201, log holds 0 to [0-4][);]", said), said
 
 
 def test_retention_that_overtakes_a_worker(kafka: str, tmp_path: Path, admin: Any) -> None:
