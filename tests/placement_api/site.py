@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+
+from tests.support.processes.kafka_server import free_ports
 
 VACANCY = str(Path(sys.executable).with_name("vacancy"))
 START_S = 120.0
@@ -34,13 +35,6 @@ def stop(process: subprocess.Popen[str]) -> None:
     process.communicate(timeout=60)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 class Site:
     """A log, without a URL a new one in SQLite, a worker, and the API in several processes."""
 
@@ -57,7 +51,7 @@ class Site:
         assert worker.stderr is not None
         while "caught up" not in worker.stderr.readline():
             assert worker.poll() is None
-        self.port, self.metrics_port = free_port(), free_port()
+        self.port, self.metrics_port = free_ports(2)
         serve = (
             "placement",
             "serve",

@@ -105,17 +105,25 @@ def kafka_libs() -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface on which nothing listens.
+    """Ports of the loopback interface on which nothing listens. Until this process ends no other one that asks here gets them: it
+    might use them before they are used here.
 
     They are below the ephemeral ports, so that the port of a stopped broker stays free until it is restarted.
     """
-    found: set[int] = set()
+    found: list[int] = []
     while len(found) < count:
         port = random.randrange(10_000, 32_000)
-        with socket.socket() as one, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            found.add(port)
-    return list(found)
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0vacancy-tests-{port}")  # a name without a file, of the same network as the port
+            with socket.socket() as one:
+                one.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+            continue
+        mark.detach()  # it stays open: the kernel closes it when this process ends
+        found.append(port)
+    return found
 
 
 def _new_id() -> str:
