@@ -8,6 +8,7 @@ at any moment.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
 from faust.types import TP, EventT
 from faust.types.transports import TransportT
+from faust.types.web import Web
 from mode import Service
 
 from vacancy.resources.model.errors import (
@@ -34,7 +36,7 @@ from vacancy.resources.model.record import Record
 from vacancy.streams.faust.consumer import FETCHED_MAX, BatchTransport
 from vacancy.streams.faust.group import client_id, group_of, prepare_group
 from vacancy.streams.faust.settings import faust_options
-from vacancy.streams.faust.web import add_pages, web_options
+from vacancy.streams.faust.web import ListeningWeb, add_pages, web_options, web_socket
 from vacancy.streams.kafka.errors import damaged_records
 from vacancy.streams.log import READ_BYTES, Log, out_of_range
 from vacancy.streams.log_identity import LogIdentity
@@ -79,9 +81,15 @@ class WorkerApp(faust.App):
     BootStrategy = _Boot
 
     def __init__(
-        self, log: Log, parts: WorkerParts, settings: Mapping[str, str], options: Mapping[str, Any]
+        self,
+        log: Log,
+        parts: WorkerParts,
+        settings: Mapping[str, str],
+        options: Mapping[str, Any],
+        web_on: socket.socket | None,
     ) -> None:
         self.log_, self._settings = log, dict(settings)
+        self._web_on = web_on
         self.log_name = log.name
         self.place = parse_log_url(log.url)
         self.ownership = PartitionOwnership(parts.projection, log.name, on_failed=self._on_failed)
@@ -305,6 +313,14 @@ class WorkerApp(faust.App):
     def _new_transport(self) -> TransportT:
         return BatchTransport(self.conf.broker_consumer, self)
 
+    def _new_web(self) -> Web:
+        return super()._new_web() if self._web_on is None else ListeningWeb(self, self._web_on)
+
+    def close_web(self) -> None:
+        """Give back the web address, also where nothing was served there."""
+        if self._web_on is not None:
+            self._web_on.close()
+
     # -- background task --------------------------------------------------------------------------------------
 
     @Service.task
@@ -412,6 +428,8 @@ def make_app(
     """
     place = parse_log_url(log.url)
     web = web or WebAddress()
+    kafka_options = faust_options(place.servers, settings)
+    web_on = web_socket(web)
     options = {
         "broker_client_id": client_id(),
         "broker_max_poll_records": FETCHED_MAX,
@@ -423,10 +441,10 @@ def make_app(
         "worker_redirect_stdouts": False,
         "TableManager": _NoTables,
         "Worker": "vacancy.streams.faust.worker:CommandWorker",
-        **faust_options(place.servers, settings),
-        **web_options(web),
+        **kafka_options,
+        **web_options(web, web_on),
     }
-    app = WorkerApp(log, parts, settings, options)
+    app = WorkerApp(log, parts, settings, options, web_on)
     app.boot_strategy.enable_web = app.conf.web_enabled
     app.on_partitions_revoked.connect(cast(Any, app.revoked))
     app.on_partitions_assigned.connect(cast(Any, app.assigned))

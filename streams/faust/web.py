@@ -7,26 +7,48 @@ statistics are about the program, not about the log.
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
 import faust
+from aiohttp.web import BaseSite, SockSite
 from faust.web import Request, Response, View
+from faust.web.drivers.aiohttp import Web
 
 from vacancy.streams.pages import metrics
-from vacancy.streams.pages.page_server import free_port, index_page
+from vacancy.streams.pages.page_server import index_page, listening
 from vacancy.streams.settings import WebAddress
 
 
-def web_options(address: WebAddress) -> dict[str, Any]:
-    """The options of a Faust app that serves pages at `address`. Raises UsageError if the port is in use."""
+class ListeningWeb(Web):
+    """Faust's web server on a socket that listens already. Faust itself takes a port by its number, seconds after it was chosen."""
+
+    def __init__(self, app: faust.App, on: socket.socket) -> None:
+        super().__init__(app)
+        self._on, self._address = on, (app.conf.web_bind, app.conf.web_port)
+
+    def _new_transport_tcp(self) -> BaseSite:
+        if (self.app.conf.web_bind, self.app.conf.web_port) == self._address:
+            return SockSite(self._runner, self._on)
+        self._on.close()  # an option of the `faust` command names another address
+        return super()._new_transport_tcp()
+
+
+def web_socket(address: WebAddress) -> socket.socket | None:
+    """Where the pages will be served; None if they are disabled. Raises UsageError if the port is in use."""
+    return None if address.port == "off" else listening(address)
+
+
+def web_options(address: WebAddress, on: socket.socket | None) -> dict[str, Any]:
+    """The options of a Faust app that serves pages at `address`, on the socket `on`."""
     pages = ("tables", "router", "graph", "stats", "metrics")
     options: dict[str, Any] = {f"web_{page}_enabled": False for page in pages}
     # Faust listens on all interfaces by default, and the `faust` command enables the server unless it is disabled here.
     options |= {"web_bind": address.host, "web_host": address.host}
-    if address.port == "off":
+    if on is None:
         return {**options, "web_enabled": False}
-    return {**options, "web_enabled": True, "web_port": free_port(address)}
+    return {**options, "web_enabled": True, "web_port": on.getsockname()[1]}
 
 
 def add_pages(app: faust.App, page: Callable[[], str]) -> None:

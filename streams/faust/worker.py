@@ -34,12 +34,15 @@ def run_app(
     if not logging.getLogger().isEnabledFor(logging.INFO):
         # It warns about every rebalance, and about every retry while brokers are down. The app logs what matters.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    app.prepare()
-    app.web.init_server()
     try:
-        asyncio.run(_run(app, stop_signal, on_ready))
+        app.prepare()
+        app.web.init_server()
+        try:
+            asyncio.run(_run(app, stop_signal, on_ready))
+        finally:
+            app.ownership.close()
     finally:
-        app.ownership.close()
+        app.close_web()
     if app.failure is not None:
         raise app.failure
 
@@ -103,6 +106,7 @@ class CommandWorker(faust.Worker):
             code = ended.code
         finally:
             app.ownership.close()
+            app.close_web()
         if app.failure is not None:
             sys.stderr.write(f"{printable(str(app.failure))}\n")
             sys.exit(app.failure.exit_code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import threading
@@ -34,19 +33,30 @@ class Page(NamedTuple):
     text: str
 
 
+def listening(address: WebAddress) -> socket.socket:
+    """A socket that listens on a free port, for a server that starts later: no other process gets the port meanwhile, and who connects
+    waits. Raises UsageError if there is none."""
+    for port in _ports(address):
+        found = socket.socket(_family(address))
+        # As servers do: a port that was in use a moment ago counts as free.
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((address.host, port))
+            found.listen()
+        except OSError:
+            found.close()
+        else:
+            return found
+    raise _cannot_listen(address)
+
+
 def free_port(address: WebAddress) -> int:
-    """A free port. It is only bound for a moment here, so another process may still use it first.
+    """A free port. It is only used for a moment here, so another process may still use it first.
 
     Raises UsageError if there is none.
     """
-    for port in _ports(address):
-        with contextlib.closing(socket.socket(_family(address))) as probe:
-            # As the server does: a port that was in use a moment ago counts as free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((address.host, port))
-                return int(probe.getsockname()[1])
-    raise _cannot_listen(address)
+    with listening(address) as found:
+        return int(found.getsockname()[1])
 
 
 def _ports(address: WebAddress) -> tuple[int, ...]:

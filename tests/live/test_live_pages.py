@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.live.site import FAUST, WorkerCommand, new_topic, report, until, wait_for
 from tests.support.logs.events_json import provider, reported
+from tests.support.processes.kafka_server import free_ports
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.printable import printable_lines
@@ -116,8 +117,7 @@ def test_a_port_in_use(kafka: str, tmp_path: Path) -> None:
 
 def test_the_faust_command_runs_the_worker(kafka: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     with new_topic(kafka, 2) as log:
         worker = WorkerCommand(
             log,
@@ -151,6 +151,23 @@ def test_the_faust_command_runs_the_worker(kafka: str, tmp_path: Path) -> None:
     assert ended.code == 1
     assert "vacancy topics create" in ended.lines[-1]
     assert not any("Traceback" in line for line in ended.lines), ended
+
+
+def test_the_faust_command_may_name_another_port(kafka: str, tmp_path: Path) -> None:
+    chosen, other = free_ports(2)
+    store = tmp_path / "store"
+    with new_topic(kafka, 1) as log:
+        settings = {"VACANCY_LOG": log.url, "VACANCY_STORE": str(store), "VACANCY_WEB_PORT": str(chosen)}
+        worker = WorkerCommand(log, store, environment=settings)
+        worker.command = [str(FAUST), "-A", "vacancy.streams.faust.entrypoint", "worker"]
+        worker.command += ["--web-port", str(other)]
+        worker.start()
+        try:
+            until(lambda: _answers(other), "it does not answer")
+            assert not _answers(chosen)
+        finally:
+            ended = worker.end(signal.SIGTERM)
+    assert ended.code == 0, ended
 
 
 def _answers(port: int) -> bool:

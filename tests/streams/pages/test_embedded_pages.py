@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.processes.kafka_server import free_ports
 from tests.support.sites.snapshot_site import SnapshotSite, snapshot_site
 from vacancy.clients.runtime.worker_process import run_worker
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.resources.model.errors import UsageError
-from vacancy.streams.pages.page_server import PageServer
+from vacancy.streams.pages.page_server import PageServer, listening
 from vacancy.streams.settings import Settings, WebAddress
 
 
@@ -94,6 +95,16 @@ def test_claims_are_counted_by_verdict(served: tuple[SnapshotSite, str]) -> None
         "accepted",
         "capacity_exceeded",
     }  # each node takes one, so a claim may have come second
+
+
+def test_a_port_is_kept_for_a_server_that_starts_later() -> None:
+    (port,) = free_ports(1)
+    address = WebAddress(port=port)
+    with listening(address) as kept:
+        assert kept.getsockname() == ("127.0.0.1", port)
+        with pytest.raises(UsageError, match=f"cannot listen on the web address 127.0.0.1:{port}"):
+            listening(address)
+    listening(address).close()
 
 
 def test_a_port_that_is_in_use(tmp_path: Path) -> None:
