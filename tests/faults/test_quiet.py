@@ -116,12 +116,12 @@ def test_after_a_claim_past_its_deadline_another_is_made(tmp_path: Path) -> None
     with (
         site.with_worker(),
         site.log() as log,
-        Scheduler(log, site.store, installed_registry(), seed=1, deadline_s=1.0, attempts=2) as scheduler,
+        Scheduler(log, site.store, installed_registry(), seed=1, deadline_s=2.0, attempts=2) as scheduler,
         closing(sqlite3.connect(site.file, isolation_level=None, check_same_thread=False)) as busy,
     ):
         before = scheduler.place(ONE)  # from now on it knows the log's clock
         busy.execute("BEGIN IMMEDIATE")  # another writer, who takes its time
-        ends = threading.Timer(2.5, busy.execute, ("ROLLBACK",))
+        ends = threading.Timer(5.0, busy.execute, ("ROLLBACK",))
         ends.start()
         (outcome,) = scheduler.place_many([ONE], timeout_s=60.0)
         ends.join()

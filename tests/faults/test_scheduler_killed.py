@@ -17,6 +17,7 @@ from tests.support.logs.events_json import claim, claims, provider, reported
 from vacancy.clients.inspection.lookup import show_claim, show_request
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.runtime.child_process import watch_parent
+from vacancy.clients.scheduler import log_writer
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.resources.model.errors import ConsumerExists
@@ -41,6 +42,7 @@ def place_one(site: Site, consumer: str, timeout_s: float, said: Connection) -> 
 
 def place_and_die(site: Site, consumer: str, said: Connection) -> None:
     """Place, answer, and be gone before the outcome of the request is written."""
+    log_writer.BACKGROUND_WAIT_S = 600.0  # type: ignore[misc]  # on a slow machine it would be written before
     with site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
         said.send(scheduler.place(request(consumer)))
         os._exit(9)
@@ -165,7 +167,7 @@ def test_a_consumer_whose_claim_was_rejected_is_placed_again(site: Site) -> None
 
 
 def test_a_claim_of_unknown_outcome_can_be_cancelled(site: Site) -> None:
-    with running(place_one, site, "i-1", 1.0) as said:
+    with running(place_one, site, "i-1", 3.0) as said:
         (outcome,) = heard(said)
     assert (outcome.status, outcome.claim) == ("unknown", claims_of(site)[0]["id"])
     with site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
@@ -179,14 +181,20 @@ def test_a_claim_of_unknown_outcome_can_be_cancelled(site: Site) -> None:
 
 def test_a_claim_that_arrives_after_its_cancellation_is_never_granted(site: Site) -> None:
     """The claim's record was in flight when its scheduler was killed, and arrives after the release."""
-    now_ms = int(time.time() * 1000)
-    soon, late = (
-        Outcome(
-            "unknown", "r", consumer, cell=CELL, root="node-1", claim=f"claim-{consumer}", deadline_ms=until
-        )
-        for consumer, until in (("soon", now_ms + 60_000), ("late", now_ms + 500))
-    )
     with site.with_worker():
+        now_ms = int(time.time() * 1000)
+        soon, late = (
+            Outcome(
+                "unknown",
+                "r",
+                consumer,
+                cell=CELL,
+                root="node-1",
+                claim=f"claim-{consumer}",
+                deadline_ms=until,
+            )
+            for consumer, until in (("soon", now_ms + 300_000), ("late", now_ms + 2_000))
+        )
         with site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
             scheduler.release([soon, late])
         site.settle()

@@ -122,7 +122,9 @@ def test_a_store_that_does_not_follow_is_an_outcome_not_known(tmp_path: Path) ->
 
 # -- in three steps -------------------------------------------------------------------------------------------
 
-QUICK = RaiseOptions(timeout_s=10.0, answers_s=0.3)
+QUICK = RaiseOptions(timeout_s=60.0, answers_s=0.3)
+OF_ALL = RaiseOptions(timeout_s=60.0, answers_s=3.0)
+"""Long enough for the answers of all stores, also where the first one says already that it lacks something."""
 
 
 @contextmanager
@@ -150,7 +152,7 @@ def later_store(site: FollowedLog, path: Path, *, registry: Registry | None = No
 
 def test_a_later_version_is_not_activated_while_a_store_lacks_it(tmp_path: Path) -> None:
     with followed_log(tmp_path) as site, later_store(site, tmp_path / "later") as later:
-        found = activate_rules(site.log, later, LATER_VERSION, QUICK)
+        found = activate_rules(site.log, later, LATER_VERSION, OF_ALL)
         assert (found.outcome, found.raised) == ("lacking", ())
         with pytest.raises(VacancyError, match=f"not activated: {gethostname()} cannot follow") as refused:
             found.check()
@@ -193,7 +195,7 @@ def test_it_is_activated_all_the_same_where_the_operator_wants_that(tmp_path: Pa
 def test_the_activation_waits_for_workers_that_run_and_names_those_that_do_not(tmp_path: Path) -> None:
     with followed_log(tmp_path, registry=Registry([Quantity("LICENCE")])) as site:
         here = site.reader.manifest.store
-        silent = RaiseOptions(0.5, answers_s=0.1, followers=lambda: {here: True, "b": True, "c": False})
+        silent = RaiseOptions(3.0, answers_s=0.1, followers=lambda: {here: True, "b": True, "c": False})
         found = activate_classes(site.log, site.reader, silent)
         assert (found.outcome, found.unanswered) == ("unanswered", {"b": True, "c": False})
         with pytest.raises(OutcomeUnknown, match="store b has a running worker and has not answered yet"):
@@ -219,7 +221,7 @@ def test_proposed_only_is_proposed_once_and_activated_later(tmp_path: Path) -> N
 def test_without_a_worker_that_answers_the_proposal_stays_open(tmp_path: Path) -> None:
     registry = Registry([Quantity("LICENCE")])
     with followed_log(tmp_path, registry=registry, answers=False) as site:
-        found = activate_classes(site.log, site.reader, RaiseOptions(0.3, answers_s=0.1))
+        found = activate_classes(site.log, site.reader, RaiseOptions(3.0, answers_s=0.1))
         assert found.outcome == "unanswered"
         with pytest.raises(
             OutcomeUnknown, match=r"no store has answered in partitions \[0, 1\] yet"
@@ -254,6 +256,7 @@ def test_requests_and_claims_of_both_versions_are_shown(site: FollowedLog) -> No
             if version == 2:
                 activate_rules(site.log, site.reader, 2)
             placed.append(scheduler.place(PlacementRequest(SPEC, consumer=f"c{version}")))
+    wait_for(site.reader, site.log.end())  # the outcome of a request comes after its claim
     for one in placed:
         request = show_request(site.reader, one.request)
         assert request.spec == {"groups": [{"resources": {"VCPU": 2}}]}

@@ -15,7 +15,8 @@ import pytest
 from msgspec import Raw
 
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
-from vacancy.clients.scheduler.log_writer import BACKGROUND_WAIT_S, LogWriter, RequestRecords, claim_batches
+from vacancy.clients.scheduler import log_writer as module
+from vacancy.clients.scheduler.log_writer import LogWriter, RequestRecords, claim_batches
 from vacancy.resources.model.encoding.event_encoding import (
     AllocationWire,
     ClaimWire,
@@ -177,7 +178,10 @@ def test_an_outcome_is_sent_with_a_later_claim(log: Log) -> None:
         writer.close()
 
 
-def test_an_outcome_that_no_claim_takes_along_is_sent_in_the_background(log: Log) -> None:
+def test_an_outcome_that_no_claim_takes_along_is_sent_in_the_background(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKGROUND_WAIT_S", 2.0)  # long enough to see that it waits
     with log:
         writer = LogWriter(log, "s", record_requests=True)
         writer.closed(0, closed("r-1"))
@@ -224,7 +228,10 @@ def test_a_failure_in_the_background_is_logged_and_nothing_else(caplog: pytest.L
     writer.closed(0, closed("r-1"))
     with caplog.at_level(logging.WARNING):
         writer.send_later()
-        time.sleep(3 * BACKGROUND_WAIT_S)
+        until = time.monotonic() + 90
+        while not caplog.records:
+            assert time.monotonic() < until
+            time.sleep(0.01)
         writer.close(timeout_s=0.1)
     assert [record.message.partition(":")[0] for record in caplog.records] == [
         "outcomes of requests are not in the log yet",

@@ -117,8 +117,9 @@ def test_the_log_is_reported_since_when_a_node_had_to_be_heard_from(
 
 
 @contextmanager
-def judged_one_cell_at_a_time(directory: Path, pause_s: float = 0.005) -> Iterator[Scheduler]:
-    """A scheduler over 40 nodes in 4 cells, whose claims are never all judged in one moment."""
+def judged_one_cell_at_a_time(directory: Path, go_on: threading.Event | None = None) -> Iterator[Scheduler]:
+    """A scheduler over 40 nodes in 4 cells, whose claims are never all judged in one moment. With `go_on`, no record is folded after the
+    first one with claims before that is set."""
     trees = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": 64}}),) for n in range(40)]
     with (
         new_log(f"sqlite://{directory}/log.db", 4, installed_registry()) as log,
@@ -131,10 +132,13 @@ def judged_one_cell_at_a_time(directory: Path, pause_s: float = 0.005) -> Iterat
 
         def fold() -> None:
             for partition in itertools.cycle(range(4)):
-                if ended.wait(pause_s):
+                if ended.wait(0.005):
                     return
                 if records := log.read(partition, store.position()[partition], 1):
                     store.apply(partition, records)
+                    if b"claims.requested" in records[0].value:
+                        while not (go_on is None or go_on.is_set() or ended.wait(0.005)):
+                            pass
 
         thread = threading.Thread(target=fold)
         thread.start()
@@ -148,12 +152,14 @@ def judged_one_cell_at_a_time(directory: Path, pause_s: float = 0.005) -> Iterat
 
 @pytest.mark.timeout(240)
 def test_claims_of_those_who_stopped_asking_are_not_counted_for_ever(tmp_path: Path) -> None:
-    with judged_one_cell_at_a_time(tmp_path, 0.05) as scheduler:
+    go_on = threading.Event()
+    with judged_one_cell_at_a_time(tmp_path, go_on) as scheduler:
         outcomes = scheduler.place_many([ONE] * 20, in_flight=20)
         next(outcomes)
         assert list(scheduler.reader.view.reservations), "all were judged at once"
         outcomes.close()
         assert not list(scheduler.reader.view.reservations)
+        go_on.set()
         until = time.monotonic() + 90
         while sum(one.used for one in used(scheduler)) < 20:
             assert time.monotonic() < until

@@ -49,5 +49,5 @@ def test_a_claim_whose_record_is_refused_is_an_error_with_the_reason(
             with pytest.raises(
                 RecordRefused, match=r"claim \w+ of vm-1 was refused: .*claims.wished"
             ) as raised:
-                scheduler.place(PlacementRequest("resources=VCPU:2", consumer="vm-1"), timeout_s=0.2)
+                scheduler.place(PlacementRequest("resources=VCPU:2", consumer="vm-1"), timeout_s=3.0)
             assert raised.value.exit_code == 1

@@ -56,15 +56,17 @@ def stale_rows(reader: PartitionReader) -> list[str]:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_position_is_never_ahead_of_its_rows_nor_behind_them(tmp_path: Path, seed: int) -> None:
     with start("flush", tmp_path, seed, 6) as writer:
+        assert writer.stdin is not None
         assert writer.stdout is not None
         assert writer.stdout.readline() == "open\n"
         reader = PartitionReader(tmp_path / "p00000", REGISTRY)
         rng = random.Random(seed)
-        catch_ups, moved, entries = 0, 0, reader.local.position
+        moved, entries = 0, reader.local.position
         while writer.poll() is None:
+            if moved > 50:  # on a busy machine that takes longer
+                writer.stdin.close()
             before = reader.local.position
             news = reader.follow() if rng.random() < 0.8 else reader.catch_up()
-            catch_ups += 1
             moved += reader.local.position > before
             time.sleep(rng.choice((0, 0, 0, 0, 0.002, 0.02)))
             assert stale_rows(reader) == []
@@ -79,9 +81,7 @@ def test_a_position_is_never_ahead_of_its_rows_nor_behind_them(tmp_path: Path, s
         reader.close()
         assert writer.returncode == 0
     assert reader.local.position == last
-    assert moved > 50, (
-        f"only {moved} of {catch_ups} catch-ups moved: the machine is too busy for this test to tell"
-    )
+    assert moved > 50
 
 
 @pytest.mark.parametrize("seed", range(12))

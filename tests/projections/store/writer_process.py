@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import random
 import resource
+import select
 import sys
 import time
 from collections.abc import Iterator
@@ -74,13 +75,14 @@ def rows_at(position: int) -> Changes:
 
 
 def flush(store: Path, seed: int, seconds: float) -> None:
-    """Commit, flush often by small buffers and by hand, and reopen at intervals; print the last position."""
+    """Commit, flush often by small buffers and by hand, and reopen at intervals: for so long, and until standard input ends. Print the
+    last position."""
     rocksdb.WRITE_BUFFER_BYTES = 1024 * 1024
     rng = random.Random(seed)
     tables = PartitionStore(store / "p00000", "store", REGISTRY)
     print("open", flush=True)
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until or not select.select([sys.stdin], [], [], 0)[0]:
         for _ in range(rng.choice((1, 1, 2, 5))):
             position = tables.local.position + 1
             tables.stage(rows_at(position))
@@ -162,15 +164,17 @@ def fill(store: Path, size_max: int) -> None:
 
 
 def activate(store: Path, seed: int, seconds: float) -> None:
-    """Fold `noted_log`, across the activation of rules that have more tables; flush and reopen at intervals. Prints the
-    position at the end."""
+    """Fold a record of `noted_log`. Once standard input ends, go on across the activation of rules that have more tables; flush and reopen
+    at intervals. Prints the position at the end."""
     rocksdb.WRITE_BUFFER_BYTES = 1024 * 1024
     rng = random.Random(seed)
     log = noted_log()
     tables = open_noted(store)
+    tables.apply(0, list(itertools.islice(log, 1)))
     print("open", flush=True)
+    sys.stdin.read()
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until or tables.position()[0] <= 2 * ACTIVATED_AT:
         tables.apply(0, list(itertools.islice(log, rng.choice((1, 1, 2, 5)))))
         if rng.random() < 0.02:
             rocksdb.flush(tables.partition(0)._db, store / "scratch")
