@@ -48,6 +48,8 @@ def test_the_status_has_the_latency_of_all_schedulers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vacancy.ui.latency.LOOK_S", 0.1)
+    monkeypatch.setattr("vacancy.ui.latency.KEPT", 10_000)  # so that nothing is too old on a slow machine
+    monkeypatch.setattr("vacancy.ui.latency._ANSWER_S", 60.0)
     fleet = Fleet(tmp_path, nodes=1)
     registries = [CollectorRegistry() for _ in range(2)]
     schedulers = [SchedulerMetrics(one) for one in registries]
