@@ -137,7 +137,7 @@ def test_brokers_that_refuse_connections_are_named_and_nothing_is_sent() -> None
     sender = LibrdkafkaSender(place, settings, 1, LogClock("events"))
     for _ in range(2):
         with pytest.raises(LogUnavailable, match=r"did not answer.*127.0.0.1:9 refuses connections"):
-            sender.send([NewRecord("a", b"x")], 1.0)
+            sender.send([NewRecord("a", b"x")], 3.0)
     sender.close(0.0)
     with pytest.raises(LogError, match="closed"):
         sender.send([NewRecord("a", b"x")], 1.0)
@@ -201,19 +201,30 @@ def values(log: Log, partition: int = 0) -> list[bytes]:
     return found
 
 
+@contextmanager
+def paused(cluster: KafkaCluster) -> Iterator[None]:
+    os.kill(cluster.pid(1), signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(cluster.pid(1), signal.SIGCONT)
+
+
 @pytest.mark.kafka
-def test_after_a_record_that_is_refused_none_is_appended(kafka: str) -> None:
-    """So that who sends all of them again sends them in their order."""
+def test_after_a_record_that_is_refused_none_is_appended(mortal_kafka: KafkaCluster) -> None:
+    """So that who sends all of them again sends them in their order. The broker stands still until all are sent: it would refuse the
+    first one before the others otherwise, at times, and they would be sent by another producer."""
     topic = f"events-{uuid.uuid4()}"
-    admin = KafkaAdminClient(bootstrap_servers=kafka)
+    admin = KafkaAdminClient(bootstrap_servers=mortal_kafka.servers)
     configs = {"max.message.bytes": "10000"}
     admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1, "configs": configs}})
     admin.wait_for_topics([topic])
     admin.close()
-    with open_log(f"kafka://{kafka}/{topic}") as log:
+    with open_log(f"kafka://{mortal_kafka.servers}/{topic}") as log:
         log.append([NewRecord("a", b"0")], WAIT_S)
-        refused = log.send([NewRecord("a", b"1" * 50_000)])
-        later = [log.send([NewRecord("a", b"%d" % n)]) for n in (2, 3)]
+        with paused(mortal_kafka):
+            refused = log.send([NewRecord("a", b"1" * 50_000)])
+            later = [log.send([NewRecord("a", b"%d" % n)]) for n in (2, 3)]
         with pytest.raises(LogError, match=r"larger than the topic's max\.message\.bytes") as raised:
             refused.wait(WAIT_S)
         assert not isinstance(raised.value, LogUnavailable)
@@ -263,15 +274,6 @@ def test_a_receipt_is_done_by_itself(kafka: str, openings: Any) -> None:
         assert log.clock.measured
 
 
-@contextmanager
-def paused(cluster: KafkaCluster) -> Iterator[None]:
-    os.kill(cluster.pid(1), signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(cluster.pid(1), signal.SIGCONT)
-
-
 @pytest.mark.kafka
 def test_records_expire_together_and_later_ones_follow_them(
     mortal_kafka: KafkaCluster, openings: Any
@@ -279,11 +281,11 @@ def test_records_expire_together_and_later_ones_follow_them(
     """While a broker is silent. What had reached it may be appended later, but nothing without what it follows."""
     url = f"kafka://{mortal_kafka.servers}/events-{uuid.uuid4()}"
     create_log(url, 1, openings(1)).close()
-    with open_log(url, **{"delivery.timeout.ms": "5000"}) as log:
+    with open_log(url, **{"delivery.timeout.ms": "8000"}) as log:
         log.append([NewRecord("a", b"0")], WAIT_S)
         with paused(mortal_kafka):
             first = log.send([NewRecord("a", b"1")])
-            time.sleep(3.5)
+            time.sleep(1.0)
             second = log.send([NewRecord("a", b"2")])
             for receipt in (first, second):
                 with pytest.raises(LogUnavailable, match="did not answer"):
