@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,12 +30,21 @@ def chromium() -> Iterator[Browser]:
     assert executable is not None, "the tests of the page need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=executable, args=["--no-sandbox", "--disable-gpu"], timeout=WAIT_MS
         )
         try:
             yield browser
         finally:
             browser.close()
+
+
+def holds(page: Page, expression: str, argument: object = None) -> Any:
+    """Wait until an expression of the page is true. Returns its value."""
+    give_up_at = time.monotonic() + WAIT_MS / 1000
+    while not (found := page.evaluate(expression, argument)):
+        assert time.monotonic() < give_up_at, expression
+        page.wait_for_timeout(20)
+    return found
 
 
 class Visitor:
@@ -66,6 +76,13 @@ class Visitor:
             self.page.wait_for_selector("body[data-drawn]")
         self.page.wait_for_selector("[data-later] > p.empty > a", state="detached")
         return self.page
+
+    def visit_map(self, path: str) -> Page:
+        """Go to the map of now, and wait until it has what the stream of events brings at its beginning: the nodes are then
+        fetched again where they were there before it."""
+        page = self.visit(path)
+        holds(page, "document.getElementById('strip').dataset.seen && !fleetMap.loading")
+        return page
 
     def shift(self) -> float:
         """How much of this view has moved by itself since it was loaded, as Lighthouse adds it up."""
