@@ -24,8 +24,13 @@ HOME = "/home/ada"
 
 _BLOCK = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STARTED_S = 90.0
-_SHELL_SYNTAX = re.compile("[|&;<>()$`*?]")
+_SHELL_SYNTAX = re.compile("[|&;<>()$`*?~]")
 _QUOTED = re.compile("'[^']*'")
+
+
+def needs_shell(command: str) -> bool:
+    """Whether the command is more than words."""
+    return _SHELL_SYNTAX.search(_QUOTED.sub("", command)) is not None
 
 
 class DocSession:
@@ -50,7 +55,7 @@ class DocSession:
         """The output of one command, standard error included."""
         if command == "vacancy worker":
             output = self._start_worker()
-        elif command.startswith("vacancy ") and not _SHELL_SYNTAX.search(_QUOTED.sub("", command)):
+        elif command.startswith("vacancy ") and not needs_shell(command):
             output = self._commands.shown(*shlex.split(command)[1:])
         else:
             done = subprocess.run(
