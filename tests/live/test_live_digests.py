@@ -54,7 +54,7 @@ def test_hosts_compare_digests_and_notice_a_row_that_is_altered(kafka: str, tmp_
             for worker, other in zip(workers, reversed(names), strict=True):
                 until(partial(differs, worker, other), "the difference is not noticed")
                 assert "vacancy_worker_differing_stores" in worker.get("/metrics").text
-                assert worker.said("state differs from that of another host")
+                until(partial(worker.said, "state differs from that of another host"), "it does not say so")
         with Vacancy(tmp_path, log=log.url, store=str(stores[1])) as vacancy:
             found = vacancy.run_shared("verify", "--json")
             assert found.code == 5

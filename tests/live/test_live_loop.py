@@ -88,10 +88,14 @@ def test_log_time_advances_while_a_deadline_is_open(kafka: str, tmp_path: Path) 
     with new_topic(kafka, 1) as log, WorkerCommand(log, store) as worker:
         log.append([report("a", "node-1")])
         wait_for(store, log.end())
-        with Scheduler(log, store, installed_registry(), seed=1, deadline_s=1.0) as scheduler:
+        with Scheduler(log, store, installed_registry(), seed=1, deadline_s=5.0) as scheduler:
             assert scheduler.place(SPEC).status == "placed"
         until(lambda: worker.status()["ticks"] > 0, "nothing ticks")
-        time.sleep(2.5)
-        ticks, end = worker.status()["ticks"], log.end()
-        time.sleep(2.5)
-        assert (worker.status()["ticks"], log.end()) == (ticks, end)
+
+        def is_quiet() -> bool:
+            """Whether nothing ticks for twice as long as between two ticks."""
+            before = worker.status()["ticks"], log.end()
+            time.sleep(2.5)
+            return (worker.status()["ticks"], log.end()) == before
+
+        until(is_quiet, "it does not end")  # one tick more may be under way when the first is folded

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaProducer
 
-from tests.live.site import new_topic, rebuilt, report, said, wait_for
+from tests.live.site import new_topic, rebuilt, report, said, until, wait_for
 from tests.support.logs.events_json import claim, claims, released
 from tests.support.processes.kafka_server import KafkaCluster
 from tests.support.processes.tcp_proxy import TcpProxy
@@ -24,7 +25,7 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.partitioner import covering_cells, partition_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.tables import ALLOCATIONS, split_key
-from vacancy.streams.log import Log, open_log
+from vacancy.streams.log import Log, Receipt, open_log
 from vacancy.streams.log_url import parse_log_url
 
 pytestmark = pytest.mark.kafka
@@ -60,13 +61,28 @@ def work(number: int) -> list[NewRecord]:
     return said
 
 
-def trouble(line: TcpProxy, number: int) -> None:
-    """In rounds 10 to 19 and 40 to 49 records arrive but acknowledgements are lost; then the connections end."""
-    if number in (10, 40):
-        line.lose_answers()
-    elif number in (20, 50):
-        time.sleep(SILENT_S)
-        line.reset()
+class Trouble:
+    """In rounds 10 to 19 and 40 to 49 records arrive but acknowledgements are lost; then the connections end.
+
+    All that was sent before is acknowledged first, and something has arrived before the connections end: so who sends it must send it
+    again, on a slow machine, too."""
+
+    def __init__(self, log: Log, line: TcpProxy) -> None:
+        self._log, self._line, self._before = log, line, 0
+
+    def round(self, number: int, wait_for_all: Callable[[], object]) -> None:
+        """The trouble before a round. `wait_for_all` waits until what was sent is acknowledged."""
+        if number in (10, 40):
+            wait_for_all()
+            self._before = self._records()
+            self._line.lose_answers()
+        elif number in (20, 50):
+            until(lambda: self._records() > self._before, "nothing arrives")
+            time.sleep(SILENT_S)
+            self._line.reset()
+
+    def _records(self) -> int:
+        return sum(self._log.end().values())
 
 
 def check(log: Log, home: Path) -> AuditReport:
@@ -102,9 +118,9 @@ def test_records_sent_again_by_a_producer_count_once(
         reconnect_backoff_max_ms=200,
         linger_ms=5,
     )
-    topic, futures = parse_log_url(log.url).place, []
+    topic, futures, trouble = parse_log_url(log.url).place, list[Any](), Trouble(log, line)
     for number in range(60):
-        trouble(line, number)
+        trouble.round(number, lambda: [future.get(90) for future in futures])
         for key, value in work(number):
             futures.append(
                 producer.send(topic, key=key.encode(), value=value, partition=partition_for(key, 2))
@@ -125,9 +141,9 @@ def test_this_log_s_producer_neither_repeats_nor_loses_records(
     """The same with this project's log, whose producer is idempotent."""
     far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.proxied_servers)
     with open_log(far_url, **{"request.timeout.ms": "1000"}) as far:
-        receipts = []
+        receipts, trouble = list[Receipt](), Trouble(log, line)
         for number in range(60):
-            trouble(line, number)
+            trouble.round(number, lambda: [receipt.wait(90) for receipt in receipts])
             receipts.append(far.send(work(number)))
             time.sleep(0.01)
         for receipt in receipts:

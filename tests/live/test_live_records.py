@@ -102,7 +102,7 @@ def send_bare(servers: str, log: Log) -> None:
     producer = KafkaProducer(bootstrap_servers=servers)
     topic = parse_log_url(log.url).place
     for key, value in ((b"a", None), (None, b"{}"), (None, b""), (b"", b""), (b"\xff", b"\xfe")):
-        producer.send(topic, key=key, value=value, partition=0).get(10)
+        producer.send(topic, key=key, value=value, partition=0).get(90)
     producer.close()
 
 

@@ -162,7 +162,7 @@ def test_polling_without_waiting_finds_what_was_appended(backend: Any) -> None:
     log, other = backend.create(4), backend.open()
     for n in range(1, 6):
         other.append([NewRecord(CELLS[0], b"%d" % n)])
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 90
         while not (found := log.read(0, n, 10)):
             assert time.monotonic() < deadline
         assert [r.value for r in found] == [b"%d" % n]

@@ -61,7 +61,7 @@ def test_the_whole_way_of_a_kafka_log(kafka: str, tmp_path: Path) -> None:
             before = imported.end()
             ArchivedSite(SnapshotSite(imported, tmp_path)).site.report(1)
             partition = next(p for p, end in imported.end().items() if end > before[p])
-            (record,) = imported.read(partition, before[partition], 1, timeout_s=10)
+            (record,) = imported.read(partition, before[partition], 1, timeout_s=90)
             assert record.timestamp_ms >= expected[-1].timestamp_ms
         assert not [one for one in check_topic(second) if "timestamp" in one]
 

@@ -37,7 +37,7 @@ def test_as_of_and_bisect(kafka: str, tmp_path: Path) -> None:
         stores = HistoricalStores(log, REGISTRY, cache, storage)
         in_parallel = HistoricalStores(log, REGISTRY, cache, storage, processes=Processes(url, {}, 2))
         anywhere = {p: rng.randint(kept.position[p], offset) for p, offset in end.items()}
-        (large,) = log.read(*place, 1, timeout_s=10)
+        (large,) = log.read(*place, 1, timeout_s=90)
         just_then = position_at(log, large.timestamp_ms)
         for position, made_by in ((anywhere, in_parallel), (just_then, stores), (end, stores)):
             with made_by.at(position) as store:

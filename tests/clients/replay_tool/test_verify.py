@@ -63,9 +63,9 @@ def verified(site: FollowedLog) -> Verification:
 
 
 def test_claims_are_audited_when_their_verdicts_are_gone(site: FollowedLog) -> None:
-    send(site, claim(site, "fits", deadline_ms=1000), claim(site, "does-not", vcpus=9, deadline_ms=1000))
+    send(site, claim(site, "fits", deadline_ms=3000), claim(site, "does-not", vcpus=9, deadline_ms=3000))
     assert show_claim(site.reader, "fits").accepted
-    pass_time(site, 1050)
+    pass_time(site, 3050)
     with pytest.raises(NotFound):
         show_claim(site.reader, "fits")
     found = verified(site)

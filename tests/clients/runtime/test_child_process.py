@@ -89,7 +89,7 @@ def test_its_error_keeps_its_type_and_text() -> None:
 
 def test_the_end_of_one_that_sent_no_error_is_noticed(capfd: pytest.CaptureFixture[str]) -> None:
     with ChildProcess("the child", crash, where="here") as child:
-        assert wait_for_any([child], 20) == [child]
+        assert wait_for_any([child], 90) == [child]
         with pytest.raises(
             VacancyError, match=r"^the child ended with code 1 and sent no error \(here\); see"
         ):

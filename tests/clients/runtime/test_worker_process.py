@@ -34,7 +34,7 @@ def log(tmp_path: Path) -> Iterator[Log]:
         yield made
 
 
-def wait_for(position: dict[int, int], store: Path, seconds: float = 20.0) -> None:
+def wait_for(position: dict[int, int], store: Path, seconds: float = 90.0) -> None:
     give_up_at = time.monotonic() + seconds
     while digest(store, installed_registry()).position != position:
         assert time.monotonic() < give_up_at

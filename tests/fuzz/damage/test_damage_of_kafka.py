@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(0)]
 
 DAMAGES = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "5"))
 RECORDS, BATCH = 120, 10
+HEADER = 61
+"""The bytes of a batch before its records."""
 
 
 @dataclass
@@ -60,6 +62,15 @@ class Damaged:
         return "harmless" if found == self.records[partition] else f"silent: {len(found)} records"
 
 
+def in_a_record(segment: bytes) -> int:
+    """Where the middle is of the records of a batch in the middle. The checksum of a batch covers what follows it; before it are its
+    first offset (8 bytes), its length (4), and more: https://kafka.apache.org/documentation/#recordbatch."""
+    at, size = 0, 0
+    while at + size <= len(segment) // 2:
+        at, size = at + size, 12 + int.from_bytes(segment[at + size + 8 : at + size + 12])
+    return at + (HEADER + size) // 2
+
+
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Damaged]:
     """A topic of a running broker. Partition 0 has one flipped bit in a record, the others have any damage."""
@@ -78,7 +89,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Damaged]:
             files = home / "broker-1" / "data" / f"events-{partition}"
             (segment,) = files.glob("*.log")
             if partition == 0:
-                flip(segment, segment.stat().st_size // 2)
+                flip(segment, in_a_record(segment.read_bytes()))
             else:
                 chosen = rng.choice([segment, segment, segment, *sorted(files.glob("*index"))])
                 made.what[partition] = damage(rng, chosen)
