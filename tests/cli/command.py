@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.support.processes.command_process import CommandProcess, Ended
 from vacancy.clients.runtime.bootstrap import opening_records
@@ -21,6 +22,7 @@ from vacancy.streams.log import create_log
 
 EXECUTABLE = Path(sys.executable).with_name("vacancy")
 STARTED_S = 90.0
+T = TypeVar("T")
 
 
 def _can_be_interrupted() -> None:
@@ -74,6 +76,21 @@ class Vacancy:
         assert len(lines) == 1, ended
         assert lines[0].startswith("vacancy: "), ended
         return lines[0].removeprefix("vacancy: ")
+
+    def settled(self, look: Callable[[], T]) -> T:
+        """What `look` finds while the store has all of the log. Records come when nobody waits for them: the outcome of a request after
+        its claim, a tick when a deadline has passed. Then it looks again."""
+        give_up_at = time.monotonic() + STARTED_S
+        while True:
+            before = self._ends()
+            found = look()
+            if all(position == end for position, end in before) and self._ends() == before:
+                return found
+            assert time.monotonic() < give_up_at, before
+
+    def _ends(self) -> list[tuple[int, int]]:
+        """Position and end of each partition."""
+        return [(one["position"], one["end"]) for one in self.json("status")["partitions"]]
 
     def close(self) -> None:
         """End the process of `run_shared`."""
@@ -159,5 +176,6 @@ def node_file(home: Path, root: str, vcpus: int = 8, gpus: int = 0) -> Path:
         ),
     ]
     file = home / f"{root}.json"
-    file.write_text(json.dumps({"providers": providers}))
-    return file
+    draft = file.with_suffix(".draft")
+    draft.write_text(json.dumps({"providers": providers}))
+    return draft.replace(file)  # a publisher may read it meanwhile

@@ -85,7 +85,7 @@ def test_answers_of_then_are_those_that_were_given_then(vacancy: Vacancy, tmp_pa
         vacancy("publish", "--once", "--file", node_file(tmp_path, "node-1"))
         vacancy("quota", "set", "p-1", "VCPU:9")
         vacancy("place", "--resources", "VCPU:2", "--consumer", "c-1", "--project", "p-1")
-        then, position = answers(vacancy), position_of(vacancy)
+        then, position = vacancy.settled(lambda: (answers(vacancy), position_of(vacancy)))
         then_ms = time.time_ns() // 1_000_000
         time.sleep(0.005)
         vacancy("publish", "--once", "--file", node_file(tmp_path, "node-2"))
@@ -159,11 +159,11 @@ def test_reading_waits_for_what_was_written(vacancy: Vacancy, tmp_path: Path) ->
     assert f"have not reached {beyond}" in text
     assert "is not a position" in vacancy.fails(2, "show", "nodes", "--at-least", "-2h")
     assert "no partition 5" in vacancy.fails(2, "show", "nodes", "--at-least", "5:1")
-    waiting = vacancy.start("show", "nodes", "--at-least", beyond, "--timeout", "50", "--json")
+    waiting = vacancy.start("show", "nodes", "--at-least", beyond, "--timeout", "200", "--json")
     with vacancy.worker():
         for name in ("node-1", "node-2", "node-3", "node-4"):
             vacancy("publish", "--once", "--file", node_file(tmp_path, name))
-        out, err = waiting.communicate(timeout=60)
+        out, err = waiting.communicate(timeout=200)
     assert waiting.returncode == 0, err
     assert '"node-' in out
 

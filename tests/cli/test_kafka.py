@@ -59,7 +59,7 @@ def test_rules_are_raised_with_the_answers_of_all_workers(kafka: str, tmp_path: 
     path = with_plugin(tmp_path)
 
     def activated(code: int, *more: object) -> tuple[dict[str, Any], str]:
-        ended = a.run("classes", "activate", "--timeout", 20, "--json", *more)
+        ended = a.run("classes", "activate", "--timeout", 60, "--json", *more)
         assert ended.code == code, ended
         return json.loads(ended.out), ended.err
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,8 +99,7 @@ def test_a_topic_that_loses_records(on_kafka: Vacancy, kafka: str) -> None:
 @pytest.mark.kafka
 def test_brokers_that_do_not_answer(tmp_path: Path) -> None:
     vacancy = Vacancy(tmp_path, log="kafka://127.0.0.1:1/none")
-    started = time.monotonic()
-    found = examined(vacancy, "--timeout", 1, code=5)
+    patient = ("--set", "bootstrap.timeout.ms=600000")  # longer than any test lasts
+    found = examined(vacancy, "--timeout", 3, *patient, code=5)
     assert "refuses connections" in found["log"][0]["found"]
     assert not {"brokers", "topic", "clock"} & set(found)
-    assert time.monotonic() - started < 10

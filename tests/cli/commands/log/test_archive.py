@@ -77,7 +77,7 @@ def test_everything_goes_on_after_a_trim(vacancy: Vacancy, tmp_path: Path) -> No
         vacancy("place", "--resources", "VCPU:1", "--consumer", "web-3")
     with vacancy.worker():  # another one goes on, and needs no archive
         vacancy("place", "--resources", "VCPU:1", "--consumer", "web-4")
-        live = vacancy.json("digest")
+    live = vacancy.json("replay")  # the worker may have ended before the last records
     assert "VACANCY_ARCHIVE" in vacancy.fails(1, "replay", "--into", "second")
     assert "VACANCY_ARCHIVE" in vacancy.fails(1, "log", "show", "0:0")
     with vacancy.serving("worker", "--store", "new", "--archive", "kept", until="caught up") as said:
