@@ -83,6 +83,8 @@ _SEQUENCE = struct.Struct(">Q")
 _TRIES = 5
 _SWEEP_S = 0.2
 _OPEN_S = 2.0
+"""How long an opening that fails is tried again, and that many times at least: on a busy machine one may take as long."""
+
 _OPEN_AGAIN_S = 0.005
 _SETTLED_S = 10.0
 _FLUSHED = "rocksdb.min-log-number-to-keep"
@@ -329,8 +331,9 @@ class PartitionReader:
 
     def _opened(self) -> _Tables:
         """The directory as it is now, whole, with the tables in it that this build knows."""
-        started = monotonic()
+        started, tries = monotonic(), 0
         while True:
+            tries += 1
             logs = self._names(".log")
             try:
                 with translated(self.path):
@@ -341,7 +344,7 @@ class PartitionReader:
                 db = open_secondary(self.path, names, self._scratch.name, (FEED_FAMILY,))
             except StoreError:
                 # A worker that was just started may have swept up what was to be opened.
-                if monotonic() - started > _SWEEP_S:
+                if tries >= _TRIES and monotonic() - started > _SWEEP_S:
                     raise
             else:
                 if logs <= self._names(".log") and self._is_still(identity):
@@ -349,7 +352,7 @@ class PartitionReader:
                         tables = {name: db.get_column_family(name) for name in names}
                         return _Tables(identity, db, tables, db.property_int_value(_FLUSHED))
                 db.close()  # a flush took a log away, perhaps before it was read here
-                if monotonic() - started > _OPEN_S:
+                if tries >= _TRIES and monotonic() - started > _OPEN_S:
                     raise StoreError(
                         f"the worker flushed whenever the store was opened, for {_OPEN_S:g} s",
                         where=str(self.path),
