@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,40 @@ class Site:
         answer = to.getresponse()
         text = answer.read()
         return answer.status, json.loads(text) if text else None, answer.headers["Vacancy-Position"]
+
+    @contextmanager
+    def stopped_worker(self) -> Iterator[None]:
+        """The worker stands still, and keeps nobody from the log: it is not in the middle of a write."""
+        until = time.monotonic() + START_S
+        self._stop_worker()
+        try:
+            while not self._log_is_free():
+                assert time.monotonic() < until
+                self.worker.send_signal(signal.SIGCONT)
+                time.sleep(0.05)
+                self._stop_worker()
+            yield
+        finally:
+            self.worker.send_signal(signal.SIGCONT)
+
+    def _stop_worker(self) -> None:
+        self.worker.send_signal(signal.SIGSTOP)
+        until = time.monotonic() + START_S
+        while psutil.Process(self.worker.pid).status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    def _log_is_free(self) -> bool:
+        """Whether a log in SQLite can be written to."""
+        with closing(
+            sqlite3.connect(self.store.parent / "log.db", timeout=1.0, isolation_level=None)
+        ) as writer:
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            writer.execute("ROLLBACK")
+            return True
 
     def api_processes(self) -> list[psutil.Process]:
         """The processes that answer requests."""

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from urllib.request import urlopen
 from uuid import uuid4
@@ -71,7 +70,11 @@ def test_the_process_that_forks_the_others_has_no_threads_of_rocksdb(site: Site)
     site.check_read(one, 0)
 
     def threads(pid: int) -> set[str]:
-        return {thread.read_text().strip() for thread in Path(f"/proc/{pid}/task").glob("*/comm")}
+        found = set()
+        for thread in Path(f"/proc/{pid}/task").glob("*/comm"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+                found.add(thread.read_text().strip())
+        return found
 
     found = [threads(process.pid) for process in site.api_processes()]
     assert any(name.startswith("rocksdb:") for name in set().union(*found))
@@ -110,7 +113,9 @@ def test_fleets_that_are_filled_to_the_brim_are_never_overcommitted(site: Site) 
 def test_a_log_that_another_writer_keeps(site: Site) -> None:
     """Writes are answered 503, and reads go on."""
     (one, _), to, path = providers_with(site, 2), site.connect(), f"/allocations/{uuid4()}"
-    with closing(sqlite3.connect(site.store.parent / "log.db", isolation_level=None)) as writer:
+    with closing(
+        sqlite3.connect(site.store.parent / "log.db", timeout=START_S, isolation_level=None)
+    ) as writer:
         writer.execute("BEGIN IMMEDIATE")
         status, body, _ = site.ask(to, "PUT", path, claim(one))
         assert status == 503
@@ -124,13 +129,10 @@ def test_a_write_without_a_verdict_says_so_and_its_retry_is_safe(site: Site) -> 
     """The worker stands still: the log has the write, the tables do not. Reads go on."""
     (one, _), to = providers_with(site, 2), site.connect()
     path = f"/allocations/{uuid4()}"
-    site.worker.send_signal(signal.SIGSTOP)
-    try:
+    with site.stopped_worker():
         status, body, _ = site.ask(to, "PUT", path, claim(one))
         assert (status, site.ask(to, "GET", path)[0]) == (503, 200)
         assert "it is not known whether it was written" in body["errors"][0]["detail"]
-    finally:
-        site.worker.send_signal(signal.SIGCONT)
     until = time.monotonic() + START_S
     while not site.ask(to, "GET", path)[1]["allocations"]:
         assert time.monotonic() < until
