@@ -35,7 +35,7 @@ FORMATTED_FILE: Final = "bootstrap.checkpoint"
 FORMATTED: Final = Path.home() / ".cache" / "vacancy-tests" / f"kafka-{VERSION}-{FORMATTED_FILE}"
 """The file that Kafka's tool writes into every storage that it formats; it depends on the version only."""
 
-STARTUP_S: Final = 90.0
+STARTUP_S: Final = 140.0
 FAR: Final = "FAR"
 
 SHARED: Final = {
@@ -393,7 +393,7 @@ class KafkaCluster:
         broker = self._brokers[node]
         if broker.process is not None:
             broker.process.send_signal(how)
-            broker.process.wait(timeout=60)
+            broker.process.wait(timeout=STARTUP_S)
             broker.process = None
 
 
