@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,15 +29,17 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(0)]
 
 DAMAGES = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "5"))
 RECORDS, BATCH = 120, 10
-HEADER = 61
-"""The bytes of a batch before its records."""
+BEFORE_RECORDS = 61
+"""Bytes of a batch of Kafka's before its records."""
 
 
 @dataclass
 class Damaged:
-    """A topic whose partitions are damaged. `records` are those it had, `what` is the damage of each partition."""
+    """A topic whose partitions are damaged. `records` are those it had, `what` is the damage of each partition. `flipped` is another
+    one, of one partition with a flipped bit in a record."""
 
     url: str
+    flipped: str
     records: dict[int, list[Record]]
     what: dict[int, str]
 
@@ -62,13 +64,25 @@ class Damaged:
         return "harmless" if found == self.records[partition] else f"silent: {len(found)} records"
 
 
+def filled(url: str, partitions: int, values: Sequence[bytes]) -> dict[int, list[Record]]:
+    """Make a topic that has all values in each partition. Returns its records."""
+    new_log(url, partitions, installed_registry()).close()
+    with open_log(url) as log:
+        for at in range(0, len(values), BATCH):
+            for cell in covering_cells(partitions):
+                log.append([NewRecord(cell, value) for value in values[at : at + BATCH]])
+        return read_all(log)
+
+
 def in_a_record(segment: bytes) -> int:
-    """Where the middle is of the records of a batch in the middle. The checksum of a batch covers what follows it; before it are its
-    first offset (8 bytes), its length (4), and more: https://kafka.apache.org/documentation/#recordbatch."""
-    at, size = 0, 0
-    while at + size <= len(segment) // 2:
-        at, size = at + size, 12 + int.from_bytes(segment[at + size + 8 : at + size + 12])
-    return at + (HEADER + size) // 2
+    """A place in the records of the batch in the middle. Of what precedes them the checksum does not cover all: the offset (8 bytes),
+    the length of the rest (4), the leader's epoch and the version (5)."""
+    batches, at = [], 0
+    while at + 12 <= len(segment):
+        batches.append(at)
+        at += 12 + int.from_bytes(segment[at + 8 : at + 12], "big")
+    first, end = [*batches, at][len(batches) // 2 :][:2]
+    return (first + BEFORE_RECORDS + end) // 2
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +90,10 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Damaged]:
     """A topic of a running broker. Partition 0 has one flipped bit in a record, the others have any damage."""
     home, rng = tmp_path_factory.mktemp("broker"), random.Random(1)
     with KafkaCluster(home) as cluster:
-        url = f"kafka://{cluster.servers}/events"
-        new_log(url, 1 + DAMAGES, installed_registry()).close()
-        with open_log(url) as log:
-            values = Reports(rng).some(RECORDS)
-            for at in range(0, RECORDS, BATCH):
-                for cell in covering_cells(log.partitions):
-                    log.append([NewRecord(cell, value) for value in values[at : at + BATCH]])
-            made = Damaged(url, read_all(log), {})
+        url, flipped = (f"kafka://{cluster.servers}/{name}" for name in ("events", "flipped"))
+        values = Reports(rng).some(RECORDS)
+        made = Damaged(url, flipped, filled(url, 1 + DAMAGES, values), {})
+        filled(flipped, 1, values)
         cluster.stop(1)
         for partition in made.records:
             files = home / "broker-1" / "data" / f"events-{partition}"
@@ -93,6 +103,8 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Damaged]:
             else:
                 chosen = rng.choice([segment, segment, segment, *sorted(files.glob("*index"))])
                 made.what[partition] = damage(rng, chosen)
+        (segment,) = (home / "broker-1" / "data" / "flipped-0").glob("*.log")
+        flip(segment, in_a_record(segment.read_bytes()))
         cluster.restart(1)
         yield made
 
@@ -111,7 +123,7 @@ def test_a_flipped_bit_is_named_with_its_place(damaged: Damaged) -> None:
 
 def test_a_worker_does_not_fold_damaged_records(damaged: Damaged, tmp_path: Path) -> None:
     with (
-        pytest.raises(LogError, match=r"checksum does not match.*partition \d+"),
-        WorkerProcess(damaged.url, tmp_path / "store") as worker,
+        pytest.raises(LogError, match=r"checksum does not match.*partition 0"),
+        WorkerProcess(damaged.flipped, tmp_path / "store") as worker,
     ):
         worker.wait_ready(300)
