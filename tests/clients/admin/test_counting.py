@@ -150,7 +150,7 @@ def test_an_interrupted_count_is_continued(site: FollowedLog) -> None:
 
 def test_a_store_that_does_not_follow_is_named(tmp_path: Path, site: FollowedLog) -> None:
     raise_only(site)
-    site.worker.stop()
+    site.stop_following()
     with pytest.raises(
         OutcomeUnknown, match="the log has counts of what is held, but the store has not read that far"
     ) as found:

@@ -28,7 +28,7 @@ def test_an_outbox_that_grows_while_the_log_is_away(tmp_path: Path) -> None:
         metrics = PublisherMetrics("a", outbox)
         with new_log(f"sqlite://{tmp_path}/log.db", 1, installed_registry()) as log:
             publisher = Publisher(log, "a", "c", outbox)
-            service = PublishService(publisher, lambda: next(inventories), flush_timeout_s=0.1)
+            service = PublishService(publisher, lambda: next(inventories), flush_timeout_s=60.0)
             metrics.attach(publisher, service)
             service.run_once()
             found = samples(text_of(metrics))

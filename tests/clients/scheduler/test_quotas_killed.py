@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -115,10 +116,12 @@ def racing(url: str, directory: Path) -> Iterator[Race]:
 
 
 def play(race: Race) -> None:
+    """Further rounds where no scheduler was killed: those that were to be came late, and found the limit full."""
     seen: Counter[int] = Counter()
-    for seed in range(FIRST, FIRST + ROUNDS):
+    for seed in count(FIRST):
+        if seed >= FIRST + ROUNDS and seen[-signal.SIGKILL]:
+            break
         seen.update(race.round(seed))
-    assert seen[-signal.SIGKILL], "no scheduler was killed"
     assert seen[0], "all schedulers were killed"
 
 

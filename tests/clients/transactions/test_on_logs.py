@@ -169,11 +169,15 @@ def test_while_the_worker_stands_the_outcome_is_unknown_and_a_retry_finds_it(
     site: Site, cell: str, client: Client
 ) -> None:
     letters = client.letters()
-    with site.stopped_worker(), site.client(cell) as other:
-        for one in (client, other):
-            with pytest.raises(OutcomeUnknown, match="submit it again with the same id"):
-                one.submit(transaction_id="same", providers=[node()], timeout_s=2.0)
-        assert client.state.provider("n1") is None
+    with site.client(cell) as other:
+        other.does(
+            names=[NameChange(kind="class", name="CUSTOM_GOLD", op="ensure")]
+        )  # it is connected from now on
+        with site.stopped_worker():
+            for one in (client, other):
+                with pytest.raises(OutcomeUnknown, match="submit it again with the same id"):
+                    one.submit(transaction_id="same", providers=[node()], timeout_s=2.0)
+            assert client.state.provider("n1") is None
     outcome = client.does(transaction_id="same", providers=[node()])
     assert client.node().generation == 1
     assert client.node().created_ms > 0
@@ -231,7 +235,7 @@ def test_a_log_that_does_not_answer_has_nothing(site: Site, cell: str, client: C
         for one in (client, fresh):
             with pytest.raises(LogUnavailable):
                 one.submit(providers=[node()], timeout_s=0.3)
-        assert time.monotonic() - started < 18.0, "each waited for as long as a log is waited for by default"
+        assert time.monotonic() - started < 10.0
         other.rollback()
     client.does(providers=[node()])
     assert client.node().generation == 1

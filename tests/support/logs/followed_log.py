@@ -33,6 +33,12 @@ class FollowedLog:
     reader: StoreReader
     registry: Registry
     worker: EmbeddedWorker
+    thread: threading.Thread
+
+    def stop_following(self) -> None:
+        """What is appended from now on is not folded."""
+        self.worker.stop()
+        self.thread.join()
 
     def report(self, root: str, *, cell: str | None = None, gpus: int = 0, **inventories: Any) -> None:
         """Append the first report of a node: by default 8 VCPU, with GPUs as child providers."""
@@ -111,7 +117,7 @@ def followed_log(
             thread.start()
         try:
             with StoreReader(path / "store", registry) as reader:
-                yield FollowedLog(log, path / "store", reader, registry, worker)
+                yield FollowedLog(log, path / "store", reader, registry, worker, thread)
         finally:
             worker.stop()
             if follow:
