@@ -21,7 +21,7 @@ import typer
 from pydantic import BaseModel
 
 from tests.placement_api.transfer.page import moved_placement
-from tests.support.documentation.doc_runner import DocSession
+from tests.support.documentation.doc_runner import SAME_EXAMPLES, DocSession
 from vacancy.cli.main import app
 from vacancy.clients.request_language.placement_syntax import RequestText, parse, parse_document
 from vacancy.resources.classes import registry
@@ -235,7 +235,7 @@ def run(*words: object, package: Path | None = None) -> subprocess.CompletedProc
         capture_output=True,
         text=True,
         env={**outside, **path},
-        timeout=120,
+        timeout=280,
         check=False,
     )
 
@@ -337,7 +337,7 @@ def test_a_build_without_it_does_not_open_its_store(way: tuple[Path, dict[str, A
 def test_the_example_passes_the_conformance_suite(package: Path) -> None:
     tests = package / "test_fpga_region.py"
     tests.write_text(block(NEW_CLASS, tests.name))
-    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", tests, package=package)
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", SAME_EXAMPLES, tests, package=package)
     assert done.returncode == 0, done.stdout
     assert f"{len(PROPERTIES)} passed" in done.stdout
 

@@ -127,16 +127,18 @@ def test_a_real_program_that_does_more_is_noticed_and_one_that_is_equal_is_not()
 
     machine = this_machine()
     recorded = bench.record(trials(), machine, None, 0.0, {"work_ms": figure})
-    wide = {"work_ms": replace(recorded.figures["work_ms"], margin=0.25)}
+    wide = {
+        "work_ms": replace(recorded.figures["work_ms"], margin=0.5)
+    }  # of a processor that other work shares
     kept = Thresholds(recorded.recorded, recorded.machine, wide)
     (same,) = bench.judge(trials(), kept, machine)
     assert not same.beyond
-    rounds[0] = 400_000
+    rounds[0] = 800_000
     (slower,) = bench.judge(trials(), kept, machine)
     assert slower.change == "worse"
     assert slower.beyond
     text = bench.report_text([slower], kept, machine)
-    assert "BEYOND THE MARGIN of 25%" in text
+    assert "BEYOND THE MARGIN of 50%" in text
 
 
 def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:

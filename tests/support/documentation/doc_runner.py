@@ -16,11 +16,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 from tests.support.processes.command_process import CommandProcess
 
 HOME = "/home/ada"
 """Replaces the directory in which the commands ran."""
+
+SAME_EXAMPLES: Final = "--hypothesis-seed=0"
+"""The option of pytest with which the tests of a page have the same examples each time."""
 
 _BLOCK = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STARTED_S = 90.0
