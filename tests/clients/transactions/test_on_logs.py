@@ -170,9 +170,8 @@ def test_while_the_worker_stands_the_outcome_is_unknown_and_a_retry_finds_it(
 ) -> None:
     letters = client.letters()
     with site.client(cell) as other:
-        other.does(
-            names=[NameChange(kind="class", name="CUSTOM_GOLD", op="ensure")]
-        )  # it is connected from now on
+        # It is connected from now on.
+        other.does(names=[NameChange(kind="class", name="CUSTOM_GOLD", op="ensure")])
         with site.stopped_worker():
             for one in (client, other):
                 with pytest.raises(OutcomeUnknown, match="submit it again with the same id"):
@@ -235,7 +234,7 @@ def test_a_log_that_does_not_answer_has_nothing(site: Site, cell: str, client: C
         for one in (client, fresh):
             with pytest.raises(LogUnavailable):
                 one.submit(providers=[node()], timeout_s=0.3)
-        assert time.monotonic() - started < 10.0
+        assert time.monotonic() - started < 18.0, "each waited for as long as a log is waited for by default"
         other.rollback()
     client.does(providers=[node()])
     assert client.node().generation == 1
