@@ -1,4 +1,4 @@
-"""Examples of each command, shown at the end of its help. A test parses them all."""
+"""Examples of each command, shown at the end of its help. The tests run them all."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
     "place": (
         ("Find a node and claim it", "place --resources VCPU:2,MEMORY_MB:1024 --consumer web-1"),
         (
-            "Two nodes apart for one consumer each",
-            "place --resources VCPU:2 --consumer web-2 --group-anti-affinity web",
+            "On another node than the other members of the server group",
+            "place --resources VCPU:2 --consumer web-2 --group-anti-affinity hall-1/web",
         ),
         (
             "For five minutes, until `vacancy confirm web-3`",

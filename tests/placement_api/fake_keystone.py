@@ -8,12 +8,30 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 SERVICE_TOKEN = "token-of-placement"  # noqa: S105 - of a Keystone that exists in tests only
 PASSWORD = "secret"  # noqa: S105
 BREAKS = "breaks-keystone"
 """A token that Keystone answers with an error of its own."""
+
+_CONFIG = """
+[api]
+auth_strategy = keystone
+[placement_database]
+connection = sqlite://
+[keystone_authtoken]
+www_authenticate_uri = {url}
+auth_url = {url}
+auth_type = password
+username = placement
+password = {password}
+project_name = service
+user_domain_name = Default
+project_domain_name = Default
+http_request_max_retries = 0
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +56,13 @@ class Token:
             "audit_ids": ["x"],
             "catalog": [],
         }
+
+
+def write_config(directory: Path, url: str) -> Path:
+    """Write a placement.conf with which Placement asks the Keystone at this URL about tokens."""
+    config = directory / "placement.conf"
+    config.write_text(_CONFIG.format(url=url, password=PASSWORD))
+    return config
 
 
 @contextmanager

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.placement_api.api_process import Answer, Api, api_process
-from tests.placement_api.fake_keystone import BREAKS, PASSWORD, Token, fake_keystone
+from tests.placement_api.fake_keystone import BREAKS, Token, fake_keystone, write_config
 
 TOKENS = {
     "of-nova": Token("nova", "service", ("service",)),
@@ -17,22 +16,6 @@ TOKENS = {
     "of-a-reader": Token("rob", "p", ("reader",)),
     "too-old": Token("ada", "p", ("admin",), expires="2001-01-01T00:00:00.000000Z"),
 }
-CONFIG = """
-[api]
-auth_strategy = keystone
-[placement_database]
-connection = sqlite://
-[keystone_authtoken]
-www_authenticate_uri = {url}
-auth_url = {url}
-auth_type = password
-username = placement
-password = {password}
-project_name = service
-user_domain_name = Default
-project_domain_name = Default
-http_request_max_retries = 0
-"""
 
 
 @dataclass
@@ -62,12 +45,6 @@ def both(keystone_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     config = write_config(tmp_path_factory.mktemp("keystone"), keystone_url)
     with api_process("placement", config) as theirs, api_process("sqlite", config) as ours:
         yield Both((theirs, ours))
-
-
-def write_config(directory: Path, url: str) -> Path:
-    config = directory / "placement.conf"
-    config.write_text(CONFIG.format(url=url, password=PASSWORD))
-    return config
 
 
 @pytest.mark.parametrize(
