@@ -20,7 +20,6 @@ from typing import Final, NamedTuple, Self, TypeVar
 
 from tests.cli.command import EXECUTABLE, STARTED_S, Vacancy, log_of_version
 from tests.placement_api.fake_keystone import fake_keystone, write_config
-from tests.placement_api.site import free_port
 from tests.placement_api.transfer.placement_database import (
     Fleet,
     empty_database,
@@ -29,6 +28,7 @@ from tests.placement_api.transfer.placement_database import (
 )
 from tests.placement_api.transfer.placement_service import placement_service
 from tests.support.documentation.example_fleet import PARTITIONS, write_fleet_log, write_node_files
+from tests.support.processes.kafka_server import free_ports
 from vacancy.clients.past.points import point_text
 from vacancy.clients.replay_tool.replay import replay
 from vacancy.clients.runtime.bootstrap import installed_registry
@@ -314,7 +314,7 @@ _VALUES: Final[Mapping[str, Callable[[ExampleSite], str]]] = {
     "home": lambda site: str(site.home),
     "environment": lambda _: str(EXECUTABLE.parents[1]),
     "an_hour_ago": lambda _: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3_600)),
-    "port": lambda _: str(free_port()),
+    "port": lambda _: str(free_ports(1)[0]),
     "snapshot": ExampleSite.newest_snapshot,
     "claim": lambda site: site.asked("claim"),
     "request": lambda site: site.asked("request"),
