@@ -32,7 +32,7 @@ from evaluation.scenarios.running import SharedSite
 from evaluation.scenarios.scenario import Plan, Scenario, Size
 from vacancy.resources.model.errors import UsageError
 
-BUDGET_S: Final[Mapping[Size, float]] = {"tiny": 20.0, "quick": 220.0, "full": 3_000.0}
+BUDGET_S: Final[Mapping[Size, float]] = {"tiny": 20.0, "quick": 200.0, "full": 3_000.0}
 """How long the whole comparison may take: a quick one 4 minutes, a full one 50, with what ends late less than 75."""
 
 GENERAL: Final = "comparison.json"
