@@ -73,6 +73,9 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, fleet: Fleet, width:
         visitor.close()
 
 
+CAMERA = "[fleetMap.camera.x, fleetMap.camera.y, fleetMap.camera.scale]"
+
+
 def test_the_map_is_used_with_the_keyboard(browser: Browser, address: str) -> None:
     visitor = Visitor(browser, address, viewport=WIDE)
     page = visitor.visit_map("fleet?class=VCPU")
@@ -83,6 +86,11 @@ def test_the_map_is_used_with_the_keyboard(browser: Browser, address: str) -> No
     page.wait_for_url(lambda url: f"node={name}" in url)
     page.keyboard.press("+")
     assert page.evaluate("fleetMap.camera.scale > fleetMap.camera.least")
+    looked_at = page.evaluate(CAMERA)
+    page.evaluate("fleetMap.load()")
+    assert page.evaluate(CAMERA) == pytest.approx(looked_at), (
+        "nodes that are fetched again leave the view as it is"
+    )
     page.keyboard.press("0")
     assert page.evaluate("fleetMap.camera.fitted")
     page.keyboard.press("Enter")

@@ -17,6 +17,19 @@ export class Camera {
     if (scale === SCALE_FIT_MAX) this.y = EDGE / 2;
   }
 
+  // The layout has changed: who has zoomed in goes on looking at the same part of it.
+  keep(layout, wide, tall) {
+    const { fitted, scale } = this;
+    const across = fitted ? 0 : (this.wide / 2 - this.x) / (scale * this.layout.width);
+    const down = fitted ? 0 : (this.tall / 2 - this.y) / (scale * this.layout.height);
+    this.fit(layout, wide, tall);
+    if (fitted || scale <= this.least) return;
+    Object.assign(this, { scale, fitted: false });
+    this.x = wide / 2 - across * layout.width * scale;
+    this.y = tall / 2 - down * layout.height * scale;
+    this._keep();
+  }
+
   zoom(by, x = this.wide / 2, y = this.tall / 2) {
     const scale = Math.max(this.least, Math.min(SCALE_MAX, this.scale * by));
     if (scale <= this.least) {

@@ -78,13 +78,15 @@ class FleetMap {
     }
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
     const name = this.chosen >= 0 ? this.data.nameOf(this.chosen) : body.dataset.selected;
+    const isFirst = !this.data;
     this.data = new FleetData(await response.arrayBuffer());
     this.pixels = new Uint32Array(this.data.size);
     this.chosen = name && this.data.names ? this.data.names.indexOf(name) : -1;
     this.find(this.search);
     this.arrange();
     this.recolour();
-    this.showChosen();
+    if (isFirst) this.showChosen();
+    else if (this.chosen >= 0) this.show(this.chosen);
     performance.measure("fleet", { start: began });
     body.dataset.drawn = String(this.data.size);
   }
@@ -92,8 +94,8 @@ class FleetMap {
   arrange() {
     const [wide, tall] = this.painter.resize();
     this.layout = new Layout(this.data.group, this.data.groups, this.data.size, wide, tall);
-    this.camera.fit(this.layout, wide, tall);
-    canvas.style.touchAction = "pan-y";
+    this.camera.keep(this.layout, wide, tall);
+    this.setTouch();
   }
 
   recolour() {
@@ -127,15 +129,20 @@ class FleetMap {
   zoom(by, x, y) {
     if (!this.layout) return;
     this.camera.zoom(by, x, y);
-    canvas.style.touchAction = this.camera.fitted ? "pan-y" : "none";
+    this.setTouch();
     this.draw();
   }
 
   fit() {
     if (!this.layout) return;
     this.camera.fit(this.layout, this.camera.wide, this.camera.tall);
-    canvas.style.touchAction = "pan-y";
+    this.setTouch();
     this.draw();
+  }
+
+  // A finger scrolls the page while all of the map is there, and moves the map when it is larger.
+  setTouch() {
+    canvas.style.touchAction = this.camera.fitted ? "pan-y" : "none";
   }
 
   move(dx, dy) {
