@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     shared = ("mortal_kafka", "three_brokers")
     files = (
         *("tests/evaluation/comparison/test_quick_comparison.py", "tests/live/test_live_killed.py"),
-        *("tests/faults/test_killed.py", "tests/test_docs.py"),
+        *("tests/faults/test_killed.py", "tests/test_docs.py", "tests/cli/test_examples_run.py"),
     )
     long = {
         file

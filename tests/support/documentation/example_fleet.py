@@ -22,7 +22,7 @@ from vacancy.streams.clocks.clock import wall_ms
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.sqlite.importing import SqliteImport
 
-PARTITIONS = 4
+PARTITIONS = 3
 HALL_1, HALL_2 = "hall-1", "hall-2"
 _HOUR_MS = 3_600_000
 
