@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,11 +12,12 @@ from vacancy.cli.examples import EXAMPLES
 
 
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What hosts have at first."""
-    directory = tmp_path_factory.mktemp("bases")
-    make_bases(directory)
-    return directory
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleSite]:
+    """A host; it begins again for each group."""
+    bases = tmp_path_factory.mktemp("bases")
+    make_bases(bases)
+    with ExampleSite(tmp_path_factory.mktemp("host"), bases) as made:
+        yield made
 
 
 def test_each_example_is_run() -> None:
@@ -33,9 +34,8 @@ def test_all_that_is_replaced_is_in_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", GROUPS)
-def test_the_examples_do_what_they_say(name: str, bases: Path, tmp_path: Path) -> None:
-    group = GROUPS[name]
-    with ExampleSite(tmp_path, bases, group) as site:
-        for command, runs in group.runs.items():
-            for (_, line), how in zip(EXAMPLES[command], runs, strict=True):
-                site.run(line, how)
+def test_the_examples_do_what_they_say(name: str, site: ExampleSite) -> None:
+    site.begin_group(GROUPS[name])
+    for command, runs in GROUPS[name].runs.items():
+        for (_, line), how in zip(EXAMPLES[command], runs, strict=True):
+            site.run(line, how)

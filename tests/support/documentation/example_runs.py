@@ -365,7 +365,7 @@ GROUPS: Final[Mapping[str, Group]] = {
     "stores": Group("fleet", _STORES),
     "hosts": Group("new", _HOSTS),
     "rules": Group("older", _RULES),
-    "signing": Group("new", _SIGNING, {"operator_key": "{home}/operator.key"}),
+    "signing": Group("new", _SIGNING, 'operator_key = "operator.key"\n'),
     "placement": Group("new", _PLACEMENT),
 }
 """Each command is in one of them, with all its examples. In "stores" the lines of `worker` are last: they need hosts of their own."""

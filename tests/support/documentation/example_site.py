@@ -93,12 +93,12 @@ class Run(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Commands whose examples are run on one host, in this order. base: what the host has at first (`make_bases`). settings:
-    environment variables, as `Vacancy` takes them; `{home}` stands for its directory."""
+    """Commands whose examples are run on one host, in this order. base: what the host has at first (`make_bases`). settings: its
+    ./vacancy.toml."""
 
     base: str
     runs: Mapping[str, tuple[Run, ...]]
-    settings: Mapping[str, str] = {}
+    settings: str = ""
 
 
 def make_bases(directory: Path) -> None:
@@ -123,18 +123,16 @@ def make_bases(directory: Path) -> None:
 
 
 class ExampleSite:
-    """The host. As a context it ends the processes that it started."""
+    """The host. As a context it ends the processes that it started. All commands that end by themselves run in one process."""
 
-    def __init__(self, home: Path, bases: Path, group: Group) -> None:
-        self.home, self._bases, self._group = home, bases, group
-        settings = {name: value.format(home=home) for name, value in group.settings.items()}
-        self._vacancy = Vacancy(home, **settings)
+    def __init__(self, home: Path, bases: Path) -> None:
+        self.home, self._bases, self._settings = home, bases, ""
+        self._vacancy = Vacancy(home)
         self._worker, self._placement = ExitStack(), ExitStack()
         self._database = self._served = ""
         self._asked: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self.begin(self._group.base)
         return self
 
     def __exit__(
@@ -143,8 +141,13 @@ class ExampleSite:
         with self._placement, self._worker:
             self._vacancy.close()
 
+    def begin_group(self, group: Group) -> None:
+        """Begin with a new home, as a group says."""
+        self._settings = group.settings
+        self.begin(group.base)
+
     def begin(self, base: str, *, worker: bool = True) -> None:
-        """Begin with a new home."""
+        """Begin with a new home, with the same settings."""
         self.stop_worker()
         self._placement.close()
         self._served = ""
@@ -159,6 +162,7 @@ class ExampleSite:
         (self.home / "etc/vacancy.toml").write_text(
             f'log = "sqlite://{state}/log.db"\nstore = "{state}/store"\n'
         )
+        (self.home / "vacancy.toml").write_text(self._settings)
         if worker:
             self.start_worker()
 
