@@ -44,7 +44,7 @@ SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1, "DISK_GB": 10, "ME
 _MANY = 32
 _BATCH = 500
 _ROUNDS = 3
-"""Costs are the medians of so many runs: the cost of judging a claim differed by a third from run to run."""
+"""Costs are the medians of this number of runs: the cost of judging a claim differed by a third from run to run."""
 
 _UNDISTURBED = 0.2
 _RECORDS = 2
