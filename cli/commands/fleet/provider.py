@@ -385,7 +385,7 @@ def device(
         answer = {
             **now._asdict(),
             "resource_class": found.resource_class,
-            "device": name,
+            "device": found.name,
             "disabled": disable,
         }
         emit_written({**answer, "holders": found.holders, "outcome": outcome_name(now.applied)}, context)
@@ -393,7 +393,9 @@ def device(
     state = f"disabled{f' ({reason})' if reason else ''}" if disable else "enabled"
     held = f", held by {' '.join(found.holders)}: move them or release them" if found.holders else ""
     unchanged = "" if now.changed else " (unchanged)"
-    emit(f"{found.resource_class} {name} of {now.provider} in cell {now.cell} is {state}{unchanged}{held}")
+    emit(
+        f"{found.resource_class} {found.name} of {now.provider} in cell {now.cell} is {state}{unchanged}{held}"
+    )
     if not now.applied:
         note(NOT_WAITED)
 

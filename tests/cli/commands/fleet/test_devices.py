@@ -47,6 +47,31 @@ def test_a_bad_gpu_is_granted_to_nobody_until_it_is_back(tmp_path: Path) -> None
         assert audited["problems"] == []
 
 
+def test_a_pci_address_may_be_without_its_domain(tmp_path: Path) -> None:
+    """lspci prints 81:00.0 for the device that the kernel, and so a publisher, calls 0000:81:00.0."""
+    cards = {"0000:81:00.0": {"vendor": "10de"}, "0000:82:00.0": {}, "82:00.0": {}}
+    providers = [{"id": "n1", "inventories": {"PCI_DEVICE": {"devices": cards}}}]
+    (tmp_path / "n1.json").write_text(json.dumps({"providers": providers}))
+    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
+        vacancy("topics", "create", "--partitions", 1)
+        vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
+        vacancy("replay")
+        with vacancy.serving("worker", until="caught up"):
+            for given, name in (
+                ("81:00.0", "0000:81:00.0"),
+                ("82:00.0", "82:00.0"),
+                ("0000:82:00.0", "0000:82:00.0"),
+            ):
+                told = vacancy("provider", "device", "n1", given, "--disable")
+                assert told.startswith(f"PCI_DEVICE {name} of n1 in cell ")
+            assert vacancy.json("provider", "device", "n1", "81:00.0", "--enable")["device"] == "0000:81:00.0"
+            excluded = vacancy.json("show", "provider", "n1")["excluded"]
+            assert [one["name"] for one in excluded] == ["0000:82:00.0", "82:00.0"]
+            assert "reports no device '83:00.0'" in vacancy.fails(
+                1, "provider", "device", "n1", "83:00.0", "--disable"
+            )
+
+
 def test_what_is_a_part_of_a_bad_device_is_granted_to_nobody(tmp_path: Path) -> None:
     """dra-driver-nvidia-gpu#1316: a GPU with a fatal error, or a card, takes its partitions and virtual functions with it."""
     card = "05:00.0"
