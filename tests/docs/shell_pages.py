@@ -212,7 +212,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
 
 NOT_RUN: Final[Mapping[str, str]] = {
     "make ": "it runs these tests",
-    "python3 -m venv /opt/vacancy-next": "it installs a release; tests/packaging installs this build so",
+    "python3 -m venv /opt/vacancy-next": "it installs a release; `make dist` installs this build in such an environment",
     "pip install 'vacancy[placement]'": "it installs a release",
     "kafka-configs.sh": "a program of Kafka's own distribution",
 }

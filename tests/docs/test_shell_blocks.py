@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import sys
 import time
 import uuid
@@ -16,6 +15,7 @@ import pytest
 
 from tests.docs.shell_pages import ELSEWHERE, FLEET, NOT_RUN, PAGES, PLACED, STOP, ShellPage, write_nodes
 from tests.support.documentation.shell_site import ShellSite
+from tests.support.processes.kafka_server import free_ports
 
 ROOT = Path(__file__).parents[2]
 ON_KAFKA = {"README.md", "docs/operating.md"}
@@ -89,9 +89,6 @@ def position(site: ShellSite) -> str:
 def values_of(site: ShellSite, kept: dict[str, str], kafka: str) -> dict[str, str]:
     """What replaces the values of the pages."""
     (consumer,) = json.loads(site.run("vacancy show consumer train-1 --json").out)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     at = position(site)
     return {
         **kept,
@@ -102,7 +99,7 @@ def values_of(site: ShellSite, kept: dict[str, str], kafka: str) -> dict[str, st
         "record": max(at.split(","), key=lambda one: int(one.partition(":")[2])).partition(":")[0] + ":1",
         "claim": consumer["claim"],
         "deadline_ms": str(int(time.time() * 1000) + 5000),
-        "port": str(port),
+        "port": str(free_ports(1)[0]),
         "kafka": kafka,
         "topic": f"shell-{uuid.uuid4().hex[:8]}",
     }

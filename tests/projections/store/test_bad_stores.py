@@ -299,7 +299,7 @@ def test_a_manifest_with_a_byte_flipped_is_refused_or_is_the_state_after_some_co
     manifest = files(path, "MANIFEST-*")[-1]
     name, size, kept = manifest.name, manifest.stat().st_size, path.with_suffix(".kept")
     shutil.copytree(path, kept)
-    told = 0
+    refusals = 0
     for at in sorted(
         {*random.Random(14).sample(range(size), 60), *lengths_of_records(manifest.read_bytes())}
     ):
@@ -310,8 +310,8 @@ def test_a_manifest_with_a_byte_flipped_is_refused_or_is_the_state_after_some_co
             assert how(path) in states, f"{name}, byte {at} of {size}"
         except StoreCorrupt as error:
             check(error, REBUILD)
-            told += 1
-    assert told > 40
+            refusals += 1
+    assert refusals > 40
 
 
 def lengths_of_records(log: bytes) -> list[int]:

@@ -37,6 +37,13 @@ def needs_shell(command: str) -> bool:
     return _SHELL_SYNTAX.search(_QUOTED.sub("", command)) is not None
 
 
+def reader_environment(home: Path, *programs: Path) -> dict[str, str]:
+    """The variables of somebody who tries a page: `home`, no setting of `vacancy`, and the programs of these directories first."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(("VACANCY_", "XDG_"))}
+    path = os.pathsep.join((*map(str, programs), str(Path(sys.executable).parent), os.environ["PATH"]))
+    return {**kept, "HOME": str(home), "PATH": path, "TERM": "dumb"}
+
+
 class DocSession:
     """Runs commands in `home`, without any setting of the user. `close` stops the worker.
 
@@ -45,9 +52,7 @@ class DocSession:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        kept = {n: v for n, v in os.environ.items() if not n.startswith(("VACANCY_", "XDG_"))}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = {**kept, "HOME": str(home), "PATH": path, "TERM": "dumb"}
+        self.environment = reader_environment(home)
         self._worker: subprocess.Popen[bytes] | None = None
         self._commands = CommandProcess(sys.executable, home, self.environment)
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeVar
@@ -28,6 +27,7 @@ from tests.placement_api.transfer.placement_database import (
 )
 from tests.placement_api.transfer.placement_service import placement_service
 from tests.support.documentation.example_fleet import PARTITIONS, write_fleet_log, write_node_files
+from tests.support.processes.http_status import http_status
 from tests.support.processes.kafka_server import free_ports
 from vacancy.clients.past.points import point_text
 from vacancy.clients.replay_tool.replay import replay
@@ -221,7 +221,7 @@ class ExampleSite:
                 address = re.search(r"http://\S+?:(\d+)", ready[0])
                 assert address is not None, ready
                 port = int(address[1])
-                found = soon(partial(_status, port, path))
+                found = soon(partial(http_status, port, path, STARTED_S))
                 assert found == status, (words, path, found)
             for line in stays.meanwhile:
                 self._must(line)
@@ -332,18 +332,6 @@ _VALUES: Final[Mapping[str, Callable[[ExampleSite], str]]] = {
 def _check_notes(text: str, expected: str, example: str) -> None:
     unexpected = [line for line in text.splitlines() if not re.fullmatch(_NOTE.format(expected), line)]
     assert not unexpected, (example, unexpected)
-
-
-def _status(port: int, path: str) -> int | None:
-    """The status of an answer of this host; None while nothing listens at the port."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=STARTED_S)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    except ConnectionError:
-        return None
-    finally:
-        connection.close()
 
 
 def _new_fleet() -> Fleet:

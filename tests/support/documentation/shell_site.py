@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import os
 import re
 import shlex
 import signal
@@ -15,8 +13,9 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from tests.support.documentation.doc_runner import needs_shell
+from tests.support.documentation.doc_runner import needs_shell, reader_environment
 from tests.support.processes.command_process import CommandProcess, Ended
+from tests.support.processes.http_status import http_status
 
 _LONGEST_S: Final = 90.0
 
@@ -36,13 +35,8 @@ class ShellSite:
 
     def __init__(self, home: Path, programs: Path) -> None:
         self.home = home
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("VACANCY_", "XDG_"))
-        }
-        path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
         # Two servers of one host need ports of their own; the pages name none.
-        ports = {"VACANCY_WEB_PORT": "0"}
-        self.environment = {**kept, **ports, "HOME": str(home), "PATH": path, "TERM": "dumb"}
+        self.environment = {**reader_environment(home, programs), "VACANCY_WEB_PORT": "0"}
         self._commands = CommandProcess(sys.executable, home, self.environment)
         self._numbers = count()
         self._servers: list[tuple[str, subprocess.Popen[bytes], Path]] = []
@@ -60,11 +54,11 @@ class ShellSite:
 
     def stop(self, command: str = "") -> None:
         """End the servers of a command, or all."""
-        ending = [one for one in self._servers if one[0].startswith(command)]
-        self._servers = [one for one in self._servers if one not in ending]
-        for line, server, output in reversed(ending):
+        for one in [one for one in reversed(self._servers) if one[0].startswith(command)]:
+            line, server, output = one
             server.send_signal(signal.SIGTERM)
             code = server.wait(_LONGEST_S)
+            self._servers.remove(one)
             assert code == 0, f"{line}: it ended with {code}: {output.read_text()}"
 
     def close(self) -> None:
@@ -109,22 +103,8 @@ class ShellSite:
                     1 if code is None else code, "", f"it did not write {said!r}: {output.read_text()}"
                 )
             time.sleep(0.02)
-        if address := re.search(r"http://(127.0.0.1:\d+)", output.read_text()):
-            _answers(address[1], until)
+        if address := re.search(r"http://127.0.0.1:(\d+)", output.read_text()):
+            while http_status(int(address[1]), "/", _LONGEST_S) is None:
+                assert time.monotonic() < until, f"{line}: it does not answer"
+                time.sleep(0.02)
         return Ended(0, output.read_text(), "")
-
-
-def _answers(address: str, until: float) -> None:
-    """Wait for an answer of a server, whatever it says."""
-    while True:
-        server = http.client.HTTPConnection(address, timeout=_LONGEST_S)
-        try:
-            server.request("GET", "/")
-            server.getresponse().read()
-        except OSError:
-            assert time.monotonic() < until, f"{address} does not answer"
-            time.sleep(0.02)
-        else:
-            return
-        finally:
-            server.close()

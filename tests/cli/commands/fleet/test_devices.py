@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cli.command import Vacancy, log_of_version
@@ -15,13 +17,20 @@ def report_gpus(home: Path) -> None:
     (home / "n1.json").write_text(json.dumps({"providers": providers}))
 
 
+@contextmanager
+def worker_with_report(vacancy: Vacancy, partitions: int = 1) -> Iterator[None]:
+    """A worker of a new log, which has folded the report in n1.json."""
+    vacancy("topics", "create", "--partitions", partitions)
+    vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
+    vacancy("replay")
+    with vacancy.serving("worker", until="caught up"):
+        yield
+
+
 def test_a_bad_gpu_is_granted_to_nobody_until_it_is_back(tmp_path: Path) -> None:
     report_gpus(tmp_path)
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 2)
-        vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
-        vacancy("replay")
-        with vacancy.serving("worker", until="caught up"):
+        with worker_with_report(vacancy, partitions=2):
             vacancy("place", "--resources", "PGPU:1", "--consumer", "c1")
             told = vacancy("provider", "device", "n1", "81:00.0", "--disable", "--reason", "ECC errors")
             assert "PGPU 81:00.0 of n1 in cell" in told
@@ -52,24 +61,21 @@ def test_a_pci_address_may_be_without_its_domain(tmp_path: Path) -> None:
     cards = {"0000:81:00.0": {"vendor": "10de"}, "0000:82:00.0": {}, "82:00.0": {}}
     providers = [{"id": "n1", "inventories": {"PCI_DEVICE": {"devices": cards}}}]
     (tmp_path / "n1.json").write_text(json.dumps({"providers": providers}))
-    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1)
-        vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
-        vacancy("replay")
-        with vacancy.serving("worker", until="caught up"):
-            for given, name in (
-                ("81:00.0", "0000:81:00.0"),
-                ("82:00.0", "82:00.0"),
-                ("0000:82:00.0", "0000:82:00.0"),
-            ):
-                told = vacancy("provider", "device", "n1", given, "--disable")
-                assert told.startswith(f"PCI_DEVICE {name} of n1 in cell ")
-            assert vacancy.json("provider", "device", "n1", "81:00.0", "--enable")["device"] == "0000:81:00.0"
-            excluded = vacancy.json("show", "provider", "n1")["excluded"]
-            assert [one["name"] for one in excluded] == ["0000:82:00.0", "82:00.0"]
-            assert "reports no device '83:00.0'" in vacancy.fails(
-                1, "provider", "device", "n1", "83:00.0", "--disable"
-            )
+    log, store = f"sqlite://{tmp_path}/log.db", str(tmp_path / "store")
+    with Vacancy(tmp_path, log=log, store=store) as vacancy, worker_with_report(vacancy):
+        for given, name in (
+            ("81:00.0", "0000:81:00.0"),
+            ("82:00.0", "82:00.0"),
+            ("0000:82:00.0", "0000:82:00.0"),
+        ):
+            output = vacancy("provider", "device", "n1", given, "--disable")
+            assert output.startswith(f"PCI_DEVICE {name} of n1 in cell ")
+        assert vacancy.json("provider", "device", "n1", "81:00.0", "--enable")["device"] == "0000:81:00.0"
+        excluded = vacancy.json("show", "provider", "n1")["excluded"]
+        assert [one["name"] for one in excluded] == ["0000:82:00.0", "82:00.0"]
+        assert "reports no device '83:00.0'" in vacancy.fails(
+            1, "provider", "device", "n1", "83:00.0", "--disable"
+        )
 
 
 def test_what_is_a_part_of_a_bad_device_is_granted_to_nobody(tmp_path: Path) -> None:
@@ -84,10 +90,7 @@ def test_what_is_a_part_of_a_bad_device_is_granted_to_nobody(tmp_path: Path) -> 
     }
     (tmp_path / "n1.json").write_text(json.dumps([{"id": "n1", "inventories": inventories}]))
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1)
-        vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
-        vacancy("replay")
-        with vacancy.serving("worker", until="caught up"):
+        with worker_with_report(vacancy):
             for device, ask in (
                 (card, "SRIOV_NET_VF:1"),
                 ("g0", "GPU_SHARE:100"),
